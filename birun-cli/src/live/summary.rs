@@ -1,0 +1,212 @@
+//! What is said before and after the output: the header, a mark for each target, the end, and what to do next.
+
+use serde_json::Value;
+
+use super::Board;
+use super::board::StepView;
+use crate::ui::{Paint, Tone, elapsed, visible};
+
+/// Targets with a mark of their own; beyond that only those that did not succeed have one.
+const ALL_MARKED: usize = 20;
+/// Marks that are shown at most.
+const MAX_MARKS: usize = 50;
+/// Width to which marks are put side by side.
+const WIDTH: usize = 100;
+
+/// `execution 7d20c1a9 · disk-report v7 · 3 targets · parallel 3`
+pub(crate) fn header(board: &Board) -> String {
+    let mut parts = vec![format!("execution {}", board.short_id()), subject_of(&board.execution)];
+    let total = board.total();
+    if total == 1 {
+        parts.push(board.text("targets").unwrap_or_default().to_owned());
+    } else {
+        let parallel = board.execution.pointer("/strategy/parallel").and_then(Value::as_u64).unwrap_or(1);
+        parts.push(format!("{total} targets"));
+        parts.push(format!("parallel {}", parallel.min(total)));
+    }
+    visible(&parts.join(" · ")).into_owned()
+}
+
+/// What an execution runs: its title, and the version of a stored script.
+pub(crate) fn subject_of(execution: &Value) -> String {
+    let title = execution.get("title").and_then(Value::as_str).unwrap_or_default();
+    match execution.get("script_version").and_then(Value::as_u64) {
+        Some(version) => format!("{title} v{version}"),
+        None => title.to_owned(),
+    }
+}
+
+/// A mark for each target, several on a line.
+pub(super) fn marks(board: &Board, paint: Paint) -> Vec<String> {
+    let all: Vec<&StepView> = board.steps().collect();
+    let shown = all.iter().filter(|step| all.len() <= ALL_MARKED || !step.succeeded());
+    let marks: Vec<(usize, String)> = shown.map(|step| mark(step, paint)).collect();
+    let left_out = marks.len().saturating_sub(MAX_MARKS);
+    let mut lines = side_by_side(marks.into_iter().take(MAX_MARKS));
+    if left_out > 0 {
+        lines.push(format!("… and {left_out} more"));
+    }
+    lines
+}
+
+/// The mark of one target, and its width.
+fn mark(step: &StepView, paint: Paint) -> (usize, String) {
+    let (sign, tone) = match step.status.as_str() {
+        "succeeded" => ("✔", Tone::Good),
+        "cancelled" | "skipped" | "pending" => ("−", Tone::Warn),
+        _ => ("✖", Tone::Bad),
+    };
+    let text = format!("{} {}", visible(&step.target), how(step));
+    (text.chars().count() + 2, format!("{} {text}", paint.tone(tone, sign)))
+}
+
+/// How a step ended, in a word or two: how long it took, if all went well.
+fn how(step: &StepView) -> String {
+    let how = match (step.status.as_str(), step.exit_code, &step.signal) {
+        ("succeeded", _, _) => match (step.started_at, step.finished_at) {
+            (Some(from), Some(to)) => elapsed(from, to),
+            _ => "ok".to_owned(),
+        },
+        ("failed", Some(code), _) => format!("exit {code}"),
+        ("failed", _, Some(signal)) => format!("signal {signal}"),
+        ("failed", ..) => step.reason.as_deref().unwrap_or("failed").replace('_', " "),
+        (status, ..) => status.replace('_', " "),
+    };
+    match &step.kill {
+        Some(kill) if kill.result == "unconfirmed" => format!("{how}, kill unconfirmed"),
+        _ => how,
+    }
+}
+
+fn side_by_side(marks: impl Iterator<Item = (usize, String)>) -> Vec<String> {
+    const GAP: usize = 3;
+    let mut lines: Vec<String> = Vec::new();
+    let mut used = 0;
+    for (width, mark) in marks {
+        match lines.last_mut() {
+            Some(line) if used + GAP + width <= WIDTH => {
+                line.extend([" ".repeat(GAP).as_str(), mark.as_str()]);
+                used += GAP + width;
+            }
+            _ => {
+                lines.push(mark);
+                used = width;
+            }
+        }
+    }
+    lines
+}
+
+/// `failed: 2 succeeded, 1 unreachable (10.1s)`
+pub(super) fn end(board: &Board, paint: Paint) -> String {
+    let status = board.status();
+    let word = paint.tone(Tone::of_status(status), status.replace('_', " "));
+    let took = match (board.instant("created_at"), board.instant("finished_at")) {
+        (Some(from), Some(to)) => format!(" ({})", elapsed(from, to)),
+        _ => String::new(),
+    };
+    let what = particulars(board);
+    if what.is_empty() { format!("{word}{took}") } else { format!("{word}: {}{took}", visible(&what)) }
+}
+
+fn particulars(board: &Board) -> String {
+    if board.total() > 1 {
+        return counts(board);
+    }
+    let step = board.steps().next().filter(|step| step.has_ended() && !step.succeeded());
+    let said = step.map(|step| (how(step), step.detail.as_deref()));
+    let plain = board.status().replace('_', " ");
+    match (said, board.text("detail")) {
+        (Some((_, Some(detail))), _) => detail.to_owned(),
+        (Some((how, None)), None) if how != plain => how.replacen("exit", "exit code", 1),
+        (_, Some(detail)) => detail.to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn counts(board: &Board) -> String {
+    const ORDER: [&str; 8] =
+        ["succeeded", "failed", "timed_out", "unreachable", "lost", "cancelled", "skipped", "pending"];
+    let counted = ORDER.iter().map(|status| (board.count(status), status.replace('_', " ")));
+    let parts: Vec<String> =
+        counted.filter(|(count, _)| *count > 0).map(|(count, status)| format!("{count} {status}")).collect();
+    parts.join(", ")
+}
+
+/// What can be done after an end that was none of success.
+pub(super) fn hints(board: &Board) -> Vec<String> {
+    let mut hints: Vec<String> =
+        board.steps().filter_map(|step| step.kill.as_ref()).filter_map(|kill| kill.detail.clone()).take(3).collect();
+    let unsuccessful = board.steps().filter(|step| !step.succeeded()).count();
+    if board.status() == "succeeded" || board.total() <= 1 || unsuccessful == 0 {
+        return hints;
+    }
+    let what = if unsuccessful == 1 { "target" } else { "targets" };
+    let done = if board.status() == "cancelled" { "unfinished" } else { "failed" };
+    hints.push(format!("retry the {done} {what} with  birun execution retry {} --failed-only", board.short_id()));
+    hints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const PLAIN: Paint = Paint(false);
+
+    fn board(status: &str, steps: &[Value]) -> Board {
+        let count = |status: &str| steps.iter().filter(|step| step["status"] == status).count();
+        let execution = json!({
+            "short_id": "7d20c1a9", "title": "disk-report", "script_version": 7, "targets": "tag:prod",
+            "strategy": {"parallel": 10}, "status": status, "detail": null,
+            "created_at": "2026-11-02T10:00:00.000000Z", "finished_at": "2026-11-02T10:00:10.100000Z",
+            "counts": {"total": steps.len(), "succeeded": count("succeeded"), "failed": count("failed"),
+                       "unreachable": count("unreachable"), "cancelled": count("cancelled")},
+        });
+        let mut board = Board::new(Value::Null);
+        board.change(execution, steps.to_vec());
+        board
+    }
+
+    fn step(position: u64, target: &str, status: &str) -> Value {
+        json!({
+            "position": position, "target": target, "attempt": 1, "status": status,
+            "started_at": "2026-11-02T10:00:00.000000Z", "finished_at": "2026-11-02T10:00:00.840000Z",
+        })
+    }
+
+    #[test]
+    fn the_form_is_the_one_of_the_contract() {
+        let steps = [step(0, "web-1", "succeeded"), step(1, "web-2", "succeeded"), step(2, "db-1", "unreachable")];
+        let board = board("failed", &steps);
+        assert_eq!(header(&board), "execution 7d20c1a9 · disk-report v7 · 3 targets · parallel 3");
+        assert_eq!(marks(&board, PLAIN), ["✔ web-1 0.8s   ✔ web-2 0.8s   ✖ db-1 unreachable"]);
+        assert_eq!(end(&board, PLAIN), "failed: 2 succeeded, 1 unreachable (10.1s)");
+        assert_eq!(hints(&board), ["retry the failed target with  birun execution retry 7d20c1a9 --failed-only"]);
+    }
+
+    #[test]
+    fn one_target_is_told_without_counting() {
+        let mut failed = step(0, "local", "failed");
+        failed["exit_code"] = json!(7);
+        assert_eq!(end(&board("failed", &[failed]), PLAIN), "failed: exit code 7 (10.1s)");
+        assert_eq!(end(&board("succeeded", &[step(0, "local", "succeeded")]), PLAIN), "succeeded (10.1s)");
+        let mut unreachable = step(0, "db-1", "unreachable");
+        unreachable["detail"] = json!("connect 10.0.0.9:22: timed out after 10s");
+        let board = board("failed", &[unreachable]);
+        assert_eq!(end(&board, PLAIN), "failed: connect 10.0.0.9:22: timed out after 10s (10.1s)");
+        assert!(hints(&board).is_empty());
+    }
+
+    #[test]
+    fn of_many_targets_only_those_that_need_a_look_are_marked() {
+        let mut steps: Vec<Value> = (0..200).map(|at| step(at, &format!("web-{at}"), "succeeded")).collect();
+        steps[7] = step(7, "web-7", "failed");
+        steps[7]["signal"] = json!("SEGV");
+        assert_eq!(marks(&board("failed", &steps), PLAIN), ["✖ web-7 signal SEGV"]);
+        let bad: Vec<Value> = (0..80).map(|at| step(at, &format!("web-{at}"), "unreachable")).collect();
+        let lines = marks(&board("failed", &bad), PLAIN);
+        assert_eq!(lines.last().unwrap(), "… and 30 more");
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH));
+    }
+}

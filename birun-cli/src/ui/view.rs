@@ -1,0 +1,110 @@
+//! How a resource of the API is shown to people: which fields, under which titles.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::style::Tone;
+use super::{escape, time};
+
+/// How resources of one kind are shown.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// What several of them are called.
+    pub(crate) plural: &'static str,
+    /// The field that names one: `name`, or `id` where there are no names.
+    pub(crate) name: &'static str,
+    /// The fields, in order.
+    pub(crate) columns: &'static [Column],
+}
+
+/// One field of a resource.
+#[derive(Debug)]
+pub(crate) struct Column {
+    title: &'static str,
+    /// A JSON pointer into the resource.
+    field: &'static str,
+    kind: Kind,
+    wide: bool,
+}
+
+/// How a field is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// As it is; lists joined by commas.
+    Text,
+    /// A status, coloured.
+    Status,
+    /// The last eight digits of an id.
+    ShortId,
+    /// An instant: how long ago in a list, in full on a card.
+    Instant,
+    /// Made from the whole resource.
+    Made(fn(&Value) -> String),
+}
+
+impl Column {
+    /// A column that is always shown.
+    pub(crate) const fn new(title: &'static str, field: &'static str, kind: Kind) -> Self {
+        Self { title, field, kind, wide: false }
+    }
+
+    /// The same column, shown on cards and with `-o wide` only.
+    pub(crate) const fn wide(mut self) -> Self {
+        self.wide = true;
+        self
+    }
+
+    pub(super) const fn title(&self) -> &'static str {
+        self.title
+    }
+
+    pub(super) const fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    /// The text of this field in a list, and its tone.
+    pub(super) fn cell(&self, item: &Value) -> (String, Tone) {
+        self.write(item, time::age)
+    }
+
+    /// The text of this field on a card, and its tone.
+    pub(super) fn entry(&self, item: &Value) -> (String, Tone) {
+        self.write(item, time::instant)
+    }
+
+    fn write(&self, item: &Value, at: fn(DateTime<Utc>) -> String) -> (String, Tone) {
+        let value = item.pointer(self.field).unwrap_or(&Value::Null);
+        let text = match self.kind {
+            Kind::Made(make) => make(item),
+            Kind::ShortId => short(&text_of(value)).to_owned(),
+            Kind::Instant => value.as_str().and_then(|text| text.parse().ok()).map_or_else(|| text_of(value), at),
+            Kind::Text | Kind::Status => text_of(value),
+        };
+        let tone = match self.kind {
+            Kind::Status => Tone::of_status(&text),
+            _ => Tone::Plain,
+        };
+        (escape::visible(&text).into_owned(), tone)
+    }
+}
+
+impl View {
+    /// What `-o name` prints for a resource.
+    pub(crate) fn name_of(&self, item: &Value) -> String {
+        escape::visible(&text_of(item.get(self.name).unwrap_or(&Value::Null))).into_owned()
+    }
+}
+
+/// The last eight digits of an id.
+pub(crate) fn short(id: &str) -> &str {
+    id.len().checked_sub(birun_core::id::SHORT_LEN).and_then(|at| id.get(at..)).unwrap_or(id)
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text_of).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,206 @@
+//! What `run`, `exec`, `logs` and lists write.
+
+use birun_core::testing::harness::Suite;
+use serde_json::Value;
+
+use crate::birun::{Home, normal};
+
+pub(crate) fn add(suite: &mut Suite) {
+    suite.plain("run_writes_stdout_and_stderr_byte_for_byte", &[], byte_for_byte);
+    suite.plain("run_needs_nothing_on_a_fresh_home", &[], fresh_home);
+    suite.plain("quiet_run_writes_output_only", &[], quiet);
+    suite.plain("run_as_json_prints_the_final_execution", &[], as_json);
+    suite.plain("run_as_jsonl_prints_the_records", &[], as_jsonl);
+    suite.plain("run_as_name_prints_the_id", &[], as_name);
+    suite.plain("parameters_reach_the_script_as_they_were_given", &[], parameters);
+    suite.plain("a_script_comes_from_stdin", &[], from_stdin);
+    suite.plain("exec_quotes_each_of_several_words", &[], exec_words);
+    suite.plain("logs_show_what_run_showed", &[], logs);
+    suite.plain("logs_show_lines_that_match_with_their_instants", &[], logs_grep);
+    suite.plain("output_that_nobody_reads_does_not_stop_the_run", &[], broken_pipe);
+    suite.plain("lists_have_every_form", &[], lists);
+    suite.plain("a_dry_run_prints_the_request_and_sends_nothing", &[], dry_run);
+    suite.plain("a_failed_run_says_how_it_failed", &[], failed_run);
+    suite.plain("script_versions_can_be_read_and_restored", &[], versions);
+    suite.plain("what_the_program_says_of_itself_is_complete", &[], about_itself);
+}
+
+fn byte_for_byte() {
+    let home = Home::new();
+    // Every byte there is but NUL, without a newline at the end, on both streams.
+    let bytes: Vec<u8> = (1..=255).collect();
+    std::fs::write(home.work().join("bytes"), &bytes).expect("a file");
+    let script = home.file("bytes.sh", "cat bytes; cat bytes >&2");
+    let ended = home.run_raw(&["run", "-q", &script]);
+    assert_eq!(ended.status.code(), Some(0));
+    assert_eq!(ended.stdout, bytes);
+    assert_eq!(ended.stderr, bytes);
+}
+
+fn fresh_home() {
+    let home = Home::new();
+    let script = home.file("hello.sh", "echo hello; echo talk >&2");
+    let ended = home.run(&["run", &script]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "hello\n"));
+    let err = normal(&ended.err, &home);
+    assert_eq!(err, "execution <id> · hello.sh · local\ntalk\nsucceeded (<time>)\n");
+}
+
+fn quiet() {
+    let home = Home::new();
+    let ended = home.run(&["run", "-q", &home.file("hello.sh", "echo hello")]);
+    assert_eq!((ended.text().as_str(), ended.err.as_str()), ("hello\n", ""));
+}
+
+fn as_json() {
+    let home = Home::new();
+    let execution = home.json(&["run", &home.file("hello.sh", "echo hello")]);
+    assert_eq!(execution["status"], "succeeded");
+    assert_eq!(execution["counts"]["succeeded"], 1);
+    assert_eq!(execution["title"], "hello.sh");
+    let again = home.json(&["execution", "get", execution["short_id"].as_str().expect("a short id")]);
+    assert_eq!(again, execution);
+}
+
+fn as_jsonl() {
+    let home = Home::new();
+    let text = home.ok(&["run", &home.file("hello.sh", "echo one; sleep 0.3; echo two >&2"), "-o", "jsonl"]);
+    let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let shown: Vec<_> = records.iter().map(|record| (&record["seq"], &record["stream"], &record["data"])).collect();
+    assert_eq!(
+        format!("{shown:?}"),
+        r#"[(Number(1), String("stdout"), String("one\n")), (Number(2), String("stderr"), String("two\n"))]"#
+    );
+}
+
+fn as_name() {
+    let home = Home::new();
+    let id = home.ok(&["run", &home.file("hello.sh", "echo hello"), "-o", "name"]);
+    assert_eq!(home.json(&["execution", "get", id.trim()])["status"], "succeeded");
+    assert_eq!(home.ok(&["execution", "list", "-o", "name"]), id);
+}
+
+fn parameters() {
+    let home = Home::new();
+    let script = home.file("args.sh", r#"printf '%s|' "$A" "$B" "$C" "$D""#);
+    home.file("params.json", r#"{"B": 7, "C": true, "D": "overridden"}"#);
+    let args = ["run", "-q", &script, "-p", "A=it's \"$(id)\" `x`\n\\", "-p", "D=last", "--params-file", "params.json"];
+    assert_eq!(home.ok(&args), "it's \"$(id)\" `x`\n\\|7|true|last|");
+}
+
+fn from_stdin() {
+    let home = Home::new();
+    let ended = home.run_with(&["run", "-q", "-"], &[], "#!/bin/sh\necho from stdin");
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "from stdin\n"));
+}
+
+fn exec_words() {
+    let home = Home::new();
+    assert_eq!(
+        home.ok(&["exec", "-q", "--on", "local", "--", "printf", "%s|", "a b", "$HOME", "it's"]),
+        "a b|$HOME|it's|"
+    );
+    assert_eq!(home.ok(&["exec", "-q", "--on", "local", "--", "echo a | tr a b"]), "b\n");
+}
+
+fn logs() {
+    let home = Home::new();
+    let execution =
+        home.json(&["run", &home.file("two.sh", "echo one; sleep 0.3; echo two >&2; sleep 0.3; printf three")]);
+    let id = execution["short_id"].as_str().expect("a short id");
+    assert_eq!(home.ok(&["logs", id]), "one\ntwo\nthree");
+    assert_eq!(home.ok(&["logs", id, "-f"]), "one\ntwo\nthree");
+    assert_eq!(home.ok(&["logs", id, "--raw"]), "one\ntwo\nthree");
+    assert_eq!(home.ok(&["logs", id, "--stream", "stderr"]), "two\n");
+}
+
+fn logs_grep() {
+    let home = Home::new();
+    let execution = home.json(&["run", &home.file("lines.sh", "printf 'one\\ntwo\\nth\\033[31mree\\n'")]);
+    let id = execution["id"].as_str().expect("an id");
+    let text = home.ok(&["logs", id, "--grep", "^t", "--timestamps"]);
+    let lines: Vec<&str> = text.lines().map(|line| line.split_at("2026-11-02 10:00:00 ".len()).1).collect();
+    assert_eq!(lines, ["two", "th\\u{1b}[31mree"]);
+}
+
+fn broken_pipe() {
+    let home = Home::new();
+    let script = home.file("long.sh", "yes | head -c 3000000; touch ended");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &format!("{} run {script} | head -n 1; test -e ended", crate::birun::binary().display())]);
+    command.current_dir(home.work()).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.work().join(".."));
+    let output = command.output().expect("sh runs");
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"y\n"[..]), "{output:?}");
+}
+
+fn lists() {
+    let home = Home::new();
+    home.ok(&["server", "add", "web-1", "deploy@10.0.0.5", "--tag", "prod", "--tag", "web"]);
+    home.ok(&["server", "add", "web-2", "deploy@10.0.0.6:2222", "--tag", "prod"]);
+    let table = home.ok(&["server", "list"]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "ADDRESS", "TAGS", "GROUPS", "DESCRIPTION"][..4]);
+    assert_eq!(rows[1], ["web-2", "deploy@10.0.0.6:2222", "prod"]);
+    assert_eq!(rows[2], ["web-1", "deploy@10.0.0.5", "prod,web"]);
+    assert_eq!(home.ok(&["server", "list", "-o", "name"]), "web-2\nweb-1\n");
+    assert_eq!(home.ok(&["server", "list", "--on", "tag:prod&tag:web", "-o", "name"]), "web-1\n");
+    let json = home.json(&["server", "list"]);
+    assert_eq!((json["items"][0]["name"].as_str(), &json["next"]), (Some("web-2"), &Value::Null));
+    assert_eq!(home.ok(&["server", "list", "-o", "jsonl"]).lines().count(), 2);
+    assert!(home.ok(&["server", "get", "web-1", "-o", "yaml"]).contains("name: web-1\n"));
+    assert!(home.ok(&["server", "list", "-o", "wide"]).contains("EXECUTOR"));
+    let first = home.run(&["server", "list", "--limit", "1"]);
+    assert_eq!(first.text().lines().count(), 2);
+    assert_eq!(first.err, "there are more; see them with  --limit N  or  --all\n");
+    let none = home.run(&["script", "list"]);
+    assert_eq!((none.text().as_str(), none.err.as_str()), ("", "no scripts\n"));
+}
+
+fn dry_run() {
+    let home = Home::new();
+    let request = home.json(&["server", "add", "web-1", "deploy@10.0.0.5:2222", "--tag", "prod", "--dry-run"]);
+    assert_eq!((request["method"].as_str(), request["path"].as_str()), (Some("POST"), Some("/api/v1/servers")));
+    assert_eq!(request["body"]["port"], 2222);
+    let run = home.json(&["run", &home.file("x.sh", "touch ran"), "--dry-run"]);
+    assert_eq!(run["body"]["kind"], "script");
+    assert!(!home.work().join("ran").exists());
+    assert_eq!(home.json(&["server", "list"])["items"], Value::Array(Vec::new()));
+    assert_eq!(home.json(&["execution", "list"])["items"], Value::Array(Vec::new()));
+}
+
+fn failed_run() {
+    let home = Home::new();
+    let ended = home.run(&["run", &home.file("bad.sh", "exit 7")]);
+    ended.fails(&home, 5, "execution <id> · bad.sh · local\nfailed: exit code 7 (<time>)\n");
+    let ended = home.run(&["run", &home.file("killed.sh", "kill -s SEGV $$")]);
+    ended.fails(&home, 5, "execution <id> · killed.sh · local\nfailed: killed by signal SEGV (<time>)\n");
+}
+
+fn versions() {
+    let home = Home::new();
+    home.file("one.sh", "echo one");
+    home.file("two.sh", "echo two");
+    home.ok(&["script", "create", "greet", "--file", "one.sh", "--on", "local"]);
+    let edited = home.run(&["script", "edit", "greet", "--file", "two.sh"]);
+    assert_eq!(edited.err, "changed script greet, which is at v2\n");
+    assert_eq!(home.ok(&["run", "-q", "greet"]), "two\n");
+    assert_eq!(home.ok(&["run", "-q", "greet", "--script-version", "1"]), "one\n");
+    assert_eq!(home.ok(&["script", "get", "greet", "--content", "--version-number", "1"]), "echo one");
+    let restored = home.run(&["script", "restore", "greet", "1"]);
+    assert_eq!(restored.err, "restored v1 of script greet as v3\n");
+    assert_eq!(home.ok(&["run", "-q", "greet"]), "one\n");
+    assert_eq!(home.ok(&["script", "versions", "greet", "-o", "name"]), "3\n2\n1\n");
+}
+
+fn about_itself() {
+    let home = Home::new();
+    assert_eq!(home.ok(&["version"]), format!("birun {}\n", env!("CARGO_PKG_VERSION")));
+    assert!(home.ok(&["completions", "bash"]).contains("_birun"));
+    assert!(home.ok(&["man"]).starts_with(".ie"));
+    let document: Value = serde_json::from_str(&home.ok(&["openapi"])).expect("JSON");
+    assert!(document["paths"].as_object().is_some_and(|paths| !paths.is_empty()));
+    let doctor = home.run(&["doctor"]);
+    assert_eq!(doctor.code, Some(0), "{doctor:#?}");
+    // Only what looks at data makes any.
+    assert!(home.data().exists());
+}

@@ -1,0 +1,182 @@
+//! Servers, over a real sshd.
+
+use birun_core::inventory::OpenCredential;
+use birun_core::testing::harness::{Need, Suite};
+use birun_exec::testing::Sshd;
+use serde_json::Value;
+
+use crate::birun::{Home, normal};
+
+pub(crate) fn add(suite: &mut Suite) {
+    let sshd = [Need::new("sshd", Sshd::program().is_some())];
+    suite.plain("server_is_added_tested_and_run_on", &sshd, whole_way);
+    suite.plain("unknown_host_key_is_refused_until_it_is_approved", &sshd, unknown_key);
+    suite.plain("changed_host_key_is_refused_with_both_fingerprints", &sshd, changed_key);
+    suite.plain("several_targets_are_told_apart", &sshd, several);
+    suite.plain("unreachable_host_names_the_stage", &[], unreachable);
+    suite.plain("retry_runs_what_did_not_succeed", &sshd, retry);
+}
+
+/// A home that knows how to sign in to a server.
+pub(crate) struct Fleet {
+    pub(crate) home: Home,
+    sshd: Sshd,
+}
+
+impl Fleet {
+    pub(crate) fn new() -> Self {
+        let (home, sshd) = (Home::new(), Sshd::start());
+        let OpenCredential::PrivateKey { key, .. } = sshd.credential() else { panic!("a key") };
+        home.file("id_ed25519", key.expose());
+        Self { home, sshd }
+    }
+
+    fn address(&self) -> String {
+        let target = self.sshd.target();
+        format!("{}@{}:{}", target.user, target.host, target.port)
+    }
+
+    /// Adds a server whose host key is known to be right.
+    pub(crate) fn add(&self, name: &str, tag: &str) {
+        let key = if name == "web-1" { ["--key", "./id_ed25519"] } else { ["--credential", "web-1"] };
+        let address = self.address();
+        self.home.ok(&[&["server", "add", name, &address, "--tag", tag][..], &key].concat());
+        for host_key in self.sshd.host_keys() {
+            let line = format!("{} {}", host_key.algorithm, host_key.key);
+            self.home.ok(&["server", "host-key", "add", name, &line]);
+        }
+    }
+}
+
+fn whole_way() {
+    let fleet = Fleet::new();
+    let (home, address) = (&fleet.home, fleet.address());
+    let added = home.run(&[
+        "server",
+        "add",
+        "web-1",
+        &address,
+        "--key",
+        "./id_ed25519",
+        "--tag",
+        "prod",
+        "--test",
+        "--trust-host-key",
+    ]);
+    assert_eq!(added.code, Some(0), "{added:#?}");
+    let stages: Vec<(String, String)> = added
+        .text()
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .map(|words| (words[0].to_owned(), words[1].to_owned()))
+        .collect();
+    let expected = ["resolve", "connect", "handshake", "host_key", "authentication", "shell"];
+    assert_eq!(stages, expected.map(|stage| (stage.to_owned(), "ok".to_owned())));
+    home.file("disk.sh", "echo limit $LIMIT on $BIRUN_TARGET");
+    home.ok(&["script", "create", "disk-report", "--file", "disk.sh", "--param", "LIMIT:number=80"]);
+    assert_eq!(home.ok(&["run", "-q", "disk-report", "--on", "tag:prod"]), "limit 80 on web-1\n");
+    assert_eq!(home.ok(&["exec", "-q", "--on", "tag:prod", "--", "echo", "a  b"]), "a  b\n");
+}
+
+fn unknown_key() {
+    let fleet = Fleet::new();
+    let (home, address) = (&fleet.home, fleet.address());
+    home.ok(&["server", "add", "web-1", &address, "--key", "./id_ed25519"]);
+    let tested = home.run(&["server", "test", "web-1"]);
+    let offered = &fleet.sshd.host_keys()[0].fingerprint;
+    tested.fails(
+        home,
+        1,
+        &format!(
+            "web-1 offers a host key that is not known: ssh-ed25519 {offered}\n\
+             error: cannot reach server web-1: 127.0.0.1:<port>: no host key is approved for web-1; \
+             it offers ssh-ed25519 {offered}\n\n\
+             hint: compare the fingerprint with the server's own, then run  \
+             birun server host-key approve web-1 {offered}\n"
+        ),
+    );
+    home.run(&["exec", "--on", "web-1", "--", "true"]).fails(
+        home,
+        5,
+        &format!(
+            "execution <id> · true · web-1\nfailed: 127.0.0.1:<port>: no host key is approved for web-1; \
+             it offers ssh-ed25519 {offered} (<time>)\n"
+        ),
+    );
+    let stranger = home.run(&["server", "host-key", "approve", "web-1", "SHA256:none"]);
+    assert_eq!(stranger.code, Some(6), "{stranger:#?}");
+    home.ok(&["server", "host-key", "approve", "web-1", offered]);
+    home.ok(&["server", "test", "web-1"]);
+    home.ok(&["exec", "--on", "web-1", "--", "true"]);
+}
+
+fn changed_key() {
+    let fleet = Fleet::new();
+    let (home, address) = (&fleet.home, fleet.address());
+    home.ok(&["server", "add", "web-1", &address, "--key", "./id_ed25519"]);
+    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+    home.ok(&["server", "host-key", "add", "web-1", other]);
+    let run = home.run(&["exec", "--on", "web-1", "--", "touch ran"]);
+    let offered = &fleet.sshd.host_keys()[0].fingerprint;
+    run.fails(
+        home,
+        5,
+        &format!(
+            "execution <id> · touch ran · web-1\nfailed: 127.0.0.1:<port>: the host key of web-1 changed: \
+             expected SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU, it offers ssh-ed25519 {offered} (<time>)\n"
+        ),
+    );
+}
+
+fn several() {
+    let fleet = Fleet::new();
+    fleet.add("web-1", "prod");
+    fleet.add("web-2", "prod");
+    let home = &fleet.home;
+    let ended =
+        home.run(&["exec", "--on", "tag:prod", "--parallel", "1", "--", r"printf 'hi\n\033[2Jx\n'; echo err >&2"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    let mut lines: Vec<String> = ended.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["web-1 │ \\u{1b}[2Jx", "web-1 │ hi", "web-2 │ \\u{1b}[2Jx", "web-2 │ hi"]);
+    let err = normal(&ended.err, home);
+    assert!(err.contains(" · 2 targets · parallel 1\n"), "{err}");
+    assert!(err.contains("web-1 │ err\n") && err.contains("web-2 │ err\n"), "{err}");
+    assert!(err.ends_with("✔ web-1 <time>   ✔ web-2 <time>\nsucceeded: 2 succeeded (<time>)\n"), "{err}");
+}
+
+fn unreachable() {
+    let home = Home::new();
+    home.file("password", "hunter2");
+    home.ok(&["server", "add", "db-1", "root@127.0.0.1:1", "--password-file", "password"]);
+    let ended = home.run(&["exec", "--on", "db-1", "--", "true"]);
+    assert_eq!(ended.code, Some(5), "{ended:#?}");
+    assert!(ended.err.contains("connect 127.0.0.1:1: "), "{ended:#?}");
+    let tested = home.run(&["server", "test", "db-1", "-o", "json"]);
+    assert_eq!(tested.code, Some(1), "{tested:#?}");
+    let probe: Value = serde_json::from_str(&tested.text()).expect("JSON");
+    assert_eq!((&probe["stages"][1]["stage"], &probe["stages"][1]["status"]), (&"connect".into(), &"failed".into()));
+}
+
+fn retry() {
+    let fleet = Fleet::new();
+    fleet.add("web-1", "prod");
+    let home = &fleet.home;
+    home.ok(&["server", "add", "web-2", "root@127.0.0.1:1", "--tag", "prod", "--credential", "web-1"]);
+    let ended = home.run(&["exec", "--on", "tag:prod", "--", "echo hi"]);
+    assert_eq!(ended.code, Some(5), "{ended:#?}");
+    let err = normal(&ended.err, home);
+    assert!(
+        err.contains("✔ web-1 <time>   ✖ web-2 unreachable\nfailed: 1 succeeded, 1 unreachable (<time>)\n"),
+        "{err}"
+    );
+    assert!(err.ends_with("hint: retry the failed target with  birun execution retry <id> --failed-only\n"), "{err}");
+    let address = fleet.address();
+    home.ok(&["server", "edit", "web-2", "--address", &address]);
+    for host_key in fleet.sshd.host_keys() {
+        home.ok(&["server", "host-key", "add", "web-2", &format!("{} {}", host_key.algorithm, host_key.key)]);
+    }
+    let id = home.ok(&["execution", "list", "-o", "name"]);
+    assert_eq!(home.ok(&["execution", "retry", "-q", id.trim(), "--failed-only"]), "hi\n");
+}

@@ -1,0 +1,319 @@
+//! One attempt of a step: runs it, stops it when there is cause, and judges how it ended.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::error::{Error, ErrorCode};
+use crate::execution::executor::HostTrust;
+use crate::execution::halt::Halt;
+use crate::execution::job::{Job, JobError};
+use crate::execution::leftover::{Leftover, said};
+use crate::execution::metrics;
+use crate::execution::pipe::{StepOutput, StepTap};
+use crate::execution::state::{Outcome, StopCause, judge_ending};
+use crate::execution::{
+    Ending, Execution, Executor, Handle, JobContext, Kill, OutputSender, Reason, Step, StepStatus, Stop, Stream, Work,
+    WorkIo,
+};
+use crate::id::{ExecutionId, StepId};
+use crate::milestone;
+use crate::script::{EnvName, RunSettings};
+use crate::store::StoreError;
+use crate::vault::Secret;
+
+/// What an attempt does.
+pub(super) enum Task {
+    /// A program on a target.
+    Work { executor: Arc<dyn Executor>, work: Box<Work>, trust: Arc<dyn HostTrust>, handle: Handle },
+    /// A closure.
+    Job { job: Job, call: JobCall },
+    /// Nothing: it cannot be done, for this reason.
+    Impossible(Error),
+}
+
+/// What a closure is called with.
+pub(super) struct JobCall {
+    execution: ExecutionId,
+    step: StepId,
+    attempt: u32,
+    params: BTreeMap<EnvName, Value>,
+    grace: Duration,
+}
+
+/// How a task ended.
+enum Ended {
+    Work(Ending),
+    Job(Result<(), JobError>),
+    Impossible(Error),
+}
+
+/// An attempt that has ended.
+pub(super) struct Finished {
+    pub(super) step: StepId,
+    pub(super) outcome: Outcome,
+    pub(super) output: StepOutput,
+}
+
+impl Task {
+    /// A program on a target; nothing can be done through an executor that panics.
+    pub(super) fn work(executor: Arc<dyn Executor>, work: Work, trust: Arc<dyn HostTrust>) -> Self {
+        match catch_unwind(AssertUnwindSafe(|| executor.handle(&work))) {
+            Ok(handle) => Self::Work { executor, work: Box::new(work), trust, handle },
+            Err(panic) => Self::Impossible(Error::internal(format!(
+                "the executor `{}` panicked before anything was started: {}",
+                executor.name(),
+                said(panic.as_ref())
+            ))),
+        }
+    }
+
+    pub(super) fn job(job: Job, execution: &Execution, step: &Step, secrets: &BTreeMap<EnvName, Secret>) -> Self {
+        let mut params = execution.params.clone();
+        params.extend(secrets.iter().map(|(name, secret)| (name.clone(), Value::from(secret.expose()))));
+        let grace = execution.plan.settings.grace();
+        Self::Job {
+            job,
+            call: JobCall { execution: execution.id, step: step.id, attempt: step.attempt, params, grace },
+        }
+    }
+
+    /// What its processes are found by.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        match self {
+            Self::Work { handle, .. } => Some(handle.clone()),
+            Self::Job { .. } | Self::Impossible(_) => None,
+        }
+    }
+
+    /// What may be left of it when its end is not known.
+    fn leftover(&self) -> Option<Leftover> {
+        match self {
+            Self::Work { executor, work, handle, .. } => Some(Leftover {
+                executor: Arc::clone(executor),
+                target: work.target.clone(),
+                handle: handle.clone(),
+                grace: work.grace,
+            }),
+            Self::Job { .. } | Self::Impossible(_) => None,
+        }
+    }
+
+    async fn run(self, output: OutputSender, stop: Stop, clock: Arc<dyn Clock>) -> Ended {
+        match self {
+            Self::Work { executor, work, trust, handle: _ } => {
+                Ended::Work(executor.run(*work, WorkIo { output, stop, trust }).await)
+            }
+            Self::Job { job, call } => run_job(&job, call, output, stop, clock).await,
+            Self::Impossible(why) => Ended::Impossible(why),
+        }
+    }
+}
+
+/// Calls a closure; one that does not end within its grace after a stop is dropped at its next await.
+async fn run_job(job: &Job, call: JobCall, output: OutputSender, stop: Stop, clock: Arc<dyn Clock>) -> Ended {
+    let JobCall { execution, step, attempt, params, grace } = call;
+    let context = JobContext { execution, step, attempt, params, output, stop: stop.gracefully.clone() };
+    let overdue = async {
+        stop.gracefully.cancelled().await;
+        tokio::select! {
+            () = clock.sleep(grace) => {}
+            () = stop.now.cancelled() => {}
+        }
+    };
+    tokio::select! {
+        result = job.call(context) => Ended::Job(result),
+        () = overdue => Ended::Work(Ending::Stopped { kill: Kill::Confirmed }),
+    }
+}
+
+/// Prepares an attempt: the future that runs it to its end, which comes early when the execution is
+/// halted. A remark of birun's goes into the output first. The future never panics.
+pub(super) fn attempt(
+    step: StepId,
+    task: Task,
+    (output, tap): (OutputSender, StepTap),
+    remark: Option<String>,
+    settings: &RunSettings,
+    halt: Halt,
+) -> impl Future<Output = Finished> + Send + use<> {
+    let settings = settings.clone();
+    async move {
+        if let Some(remark) = remark {
+            // If the output is not taken, that is told when the step ends.
+            let _closed = output.send(Stream::System, remark.into()).await;
+        }
+        let leftover = task.leftover();
+        let stop = Stop::default();
+        let run = AssertUnwindSafe(task.run(output, stop.clone(), Arc::clone(&halt.clock))).catch_unwind();
+        let whole = async {
+            let (ended, cause) = supervise(run, &stop, &halt, &tap, &settings).await;
+            milestone::reach("exit.after");
+            let outcome = judge(ended, cause, &settings, leftover.as_ref(), &halt).await;
+            store_output(step, tap, outcome).await
+        };
+        let begun = halt.clock.monotonic();
+        let finished = match AssertUnwindSafe(whole).catch_unwind().await {
+            Ok(finished) => finished,
+            Err(panic) => {
+                let outcome = kill_unseen(broken(panic.as_ref()), leftover.as_ref(), &halt).await;
+                Finished { step, outcome, output: StepOutput::default() }
+            }
+        };
+        metrics::attempt_ran(finished.outcome.status, halt.clock.monotonic().saturating_sub(begun));
+        finished
+    }
+}
+
+/// Judges how a run ended. Where nobody saw the end of its processes, they are killed first.
+async fn judge(
+    ended: Result<Ended, Box<dyn Any + Send>>,
+    cause: Option<StopCause>,
+    settings: &RunSettings,
+    leftover: Option<&Leftover>,
+    halt: &Halt,
+) -> Outcome {
+    match ended {
+        Ok(Ended::Work(ending)) => {
+            let unseen = matches!(ending, Ending::Lost { .. });
+            let outcome = judge_ending(ending, cause, settings);
+            if unseen { kill_unseen(outcome, leftover, halt).await } else { outcome }
+        }
+        Ok(Ended::Job(result)) => judge_job(result, cause),
+        Ok(Ended::Impossible(why)) => impossible(&why),
+        Err(panic) => kill_unseen(panicked(panic.as_ref()), leftover, halt).await,
+    }
+}
+
+/// Kills what may be left of a run, and adds what became of it.
+async fn kill_unseen(outcome: Outcome, leftover: Option<&Leftover>, halt: &Halt) -> Outcome {
+    match leftover {
+        Some(leftover) => outcome.with_kill(leftover.kill(halt).await),
+        None => outcome,
+    }
+}
+
+/// Ends the step's output, and what that means for its end.
+async fn store_output(step: StepId, tap: StepTap, outcome: Outcome) -> Finished {
+    let (output, stored) = tap.finish().await;
+    milestone::reach("sync.after");
+    let outcome = match stored {
+        Ok(()) if output.limit_hit => beyond_limit(outcome),
+        Ok(()) => outcome,
+        Err(error) => not_stored(outcome, &error),
+    };
+    Finished { step, outcome, output }
+}
+
+/// Runs to the end, and tells the first cause to stop, if there was one. The run is never dropped.
+async fn supervise<T>(
+    run: impl Future<Output = T>,
+    stop: &Stop,
+    halt: &Halt,
+    tap: &StepTap,
+    settings: &RunSettings,
+) -> (T, Option<StopCause>) {
+    let timeout = async {
+        match settings.attempt_timeout() {
+            Some(limit) => halt.clock.sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let cause = async {
+        tokio::select! {
+            biased;
+            cause = halt.cause() => cause,
+            () = timeout => StopCause::AttemptTimeout,
+            () = tap.limit_hit() => StopCause::OutputLimit,
+        }
+    };
+    tokio::pin!(run, cause);
+    // Whatever is to stop already is not let loose first.
+    let cause = match (&mut cause).now_or_never() {
+        Some(cause) => cause,
+        None => tokio::select! {
+            biased;
+            ended = &mut run => return (ended, None),
+            cause = cause => cause,
+        },
+    };
+    stop.gracefully.cancel();
+    tokio::select! {
+        biased;
+        ended = &mut run => (ended, Some(cause)),
+        () = halt.at_once() => {
+            stop.now.cancel();
+            (run.await, Some(cause))
+        }
+    }
+}
+
+fn judge_job(result: Result<(), JobError>, cause: Option<StopCause>) -> Outcome {
+    match (result, cause) {
+        (Ok(()), None) => Outcome::plain(StepStatus::Succeeded, None),
+        // A job that was told to stop and returned has been stopped, whatever it returned.
+        (_, Some(cause)) => {
+            judge_ending(Ending::Stopped { kill: Kill::Confirmed }, Some(cause), &RunSettings::default())
+        }
+        (Err(error), None) => {
+            Outcome { detail: Some(error.to_string()), ..Outcome::plain(StepStatus::Failed, Some(Reason::JobFailed)) }
+        }
+    }
+}
+
+fn impossible(why: &Error) -> Outcome {
+    Outcome {
+        detail: Some(why.to_string()),
+        error: Some(why.code()),
+        ..Outcome::plain(StepStatus::Failed, Some(Reason::SpawnFailed))
+    }
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Outcome {
+    Outcome {
+        detail: Some(format!("panicked: {}", said(panic))),
+        error: Some(ErrorCode::Internal),
+        ..Outcome::plain(StepStatus::Failed, Some(Reason::JobPanicked))
+    }
+}
+
+/// birun itself panicked while it looked after an attempt: nobody knows how that ended.
+fn broken(panic: &(dyn Any + Send)) -> Outcome {
+    Outcome {
+        detail: Some(format!("birun panicked while it ran: {}", said(panic))),
+        error: Some(ErrorCode::Internal),
+        ..Outcome::plain(StepStatus::Lost, Some(Reason::Internal))
+    }
+}
+
+/// A step that wrote more than allowed has failed, even if it ended before it could be stopped.
+fn beyond_limit(outcome: Outcome) -> Outcome {
+    if outcome.status != StepStatus::Succeeded {
+        return outcome;
+    }
+    Outcome { status: StepStatus::Failed, reason: Some(Reason::OutputLimit), ..outcome }
+}
+
+/// A step whose output is not stored has not succeeded, whatever its exit code.
+fn not_stored(outcome: Outcome, error: &StoreError) -> Outcome {
+    if !matches!(outcome.status, StepStatus::Succeeded | StepStatus::Failed) {
+        return outcome;
+    }
+    let code = match error {
+        StoreError::Full { .. } => ErrorCode::StorageFull,
+        _ => ErrorCode::Internal,
+    };
+    Outcome {
+        status: StepStatus::Failed,
+        reason: Some(Reason::StorageFull),
+        detail: Some(format!("its output could not be stored: {error}")),
+        error: Some(code),
+        ..outcome
+    }
+}

@@ -1,0 +1,31 @@
+//! Work on servers, over SSH.
+//!
+//! The way of a run: `pool` gives a connection, made by `approach` and `sign_in` if none is
+//! kept; `run` opens a channel, starts the bootstrap text, sends the script over stdin and
+//! streams the output; `kill` ends processes through a connection of its own.
+
+mod algorithms;
+mod approach;
+mod blocking;
+mod channel;
+mod connection;
+mod dial;
+mod executor;
+mod host_key;
+mod keys;
+mod kill;
+mod peer;
+mod phase;
+mod pool;
+mod probe;
+mod run;
+mod sign_in;
+mod wire;
+
+pub use executor::{SshBuilder, SshExecutor};
+#[cfg(feature = "testing")]
+pub(crate) use host_key::offered;
+pub use keys::SshKeys;
+pub use phase::SshLimits;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use wire::{Ear, Next};

@@ -1,0 +1,177 @@
+//! Signing in: keys, passwords, refusals, and algorithms that are refused before it comes to that.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use birun_core::ErrorCode;
+use birun_core::inventory::OpenCredential;
+use birun_core::testing::harness::Suite;
+use birun_core::vault::Secret;
+use birun_exec::testing::{Admission, Script, ScriptedServer, key_text, private_key};
+use russh::keys::key::safe_rng;
+use russh::keys::ssh_key::private::RsaKeypair;
+use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
+use russh::{Preferred, cipher, kex, mac};
+
+use super::support::{patient, run};
+
+pub(crate) fn add_to(suite: &mut Suite) {
+    suite.test("ssh::sign_in::every_type_of_key_signs_in", &[], every_type_of_key_signs_in);
+    suite.test("ssh::sign_in::an_encrypted_key_signs_in", &[], an_encrypted_key_signs_in);
+    suite.test("ssh::sign_in::a_password_signs_in", &[], a_password_signs_in);
+    suite.test("ssh::sign_in::a_refused_key_is_told_with_what_else_there_is", &[], a_refused_key);
+    suite.test("ssh::sign_in::a_refused_password_is_never_quoted", &[], a_refused_password);
+    suite.test("ssh::sign_in::a_second_factor_is_named", &[], a_second_factor_is_named);
+    suite.test("ssh::sign_in::without_a_credential_nothing_is_tried", &[], without_a_credential);
+    suite.test("ssh::sign_in::a_broken_key_is_told", &[], a_broken_key_is_told);
+    suite.test("ssh::sign_in::broken_algorithms_are_refused", &[], broken_algorithms_are_refused);
+    suite.test("ssh::sign_in::terrapin_is_refused", &[], terrapin_is_refused);
+    suite.test("ssh::sign_in::old_but_safe_servers_are_served", &[], old_but_safe_servers_are_served);
+}
+
+async fn code_with(script: Script, credential: Option<OpenCredential>) -> Result<i32, birun_core::Error> {
+    let server = ScriptedServer::start(script).await;
+    let mut target = server.target();
+    target.credential = credential;
+    let ran = run(&patient(), &Arc::new(target), "true").await;
+    match ran.ending {
+        birun_core::execution::Ending::Exited { code } => Ok(code),
+        birun_core::execution::Ending::Unreachable(error) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn key(key: &PrivateKey) -> Option<OpenCredential> {
+    Some(OpenCredential::PrivateKey { key: Secret::new(key_text(key)), passphrase: None })
+}
+
+fn password(text: &str) -> Option<OpenCredential> {
+    Some(OpenCredential::Password(Secret::new(text)))
+}
+
+async fn every_type_of_key_signs_in() {
+    let rsa = PrivateKey::from(RsaKeypair::random(&mut safe_rng(), 2048).unwrap());
+    let curves = [EcdsaCurve::NistP256, EcdsaCurve::NistP384, EcdsaCurve::NistP521];
+    let ecdsa = curves.map(|curve| private_key(Algorithm::Ecdsa { curve }));
+    for signer in ecdsa.iter().chain([&private_key(Algorithm::Ed25519), &rsa]) {
+        assert_eq!(code_with(Script::default(), key(signer)).await.unwrap(), 0, "{}", signer.algorithm());
+    }
+}
+
+async fn an_encrypted_key_signs_in() {
+    let encrypted = private_key(Algorithm::Ed25519).encrypt(&mut safe_rng(), "correct horse").unwrap();
+    let credential = |passphrase: &str| {
+        let key = Secret::new(key_text(&encrypted));
+        Some(OpenCredential::PrivateKey { key, passphrase: Some(Secret::new(passphrase)) })
+    };
+    assert_eq!(code_with(Script::default(), credential("correct horse")).await.unwrap(), 0);
+    let error = code_with(Script::default(), credential("wrong horse")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::CredentialUnreadable);
+    assert!(!error.to_string().contains("horse"));
+}
+
+async fn a_password_signs_in() {
+    let script = Script { admission: Admission::Password("canary-1"), ..Script::default() };
+    assert_eq!(code_with(script, password("canary-1")).await.unwrap(), 0);
+}
+
+async fn a_refused_key() {
+    let script = Script { admission: Admission::Password("x"), ..Script::default() };
+    let signer = private_key(Algorithm::Ed25519);
+    let error = code_with(script, key(&signer)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::AuthFailed);
+    let text = error.to_string();
+    assert!(text.contains("deploy@127.0.0.1:") && text.contains("tried publickey (ssh-ed25519 SHA256:"), "{text}");
+    assert!(text.contains("the server accepts") && text.contains("password"), "{text}");
+    assert!(error.hint().unwrap().contains("authorized_keys"));
+}
+
+async fn a_refused_password() {
+    let script = Script { admission: Admission::Nobody, ..Script::default() };
+    let error = code_with(script, password("canary-2")).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::AuthFailed);
+    assert!(error.to_string().contains("tried password"));
+    assert!(!format!("{error:?}").contains("canary-2"));
+}
+
+async fn a_second_factor_is_named() {
+    let script = Script { admission: Admission::Partial, ..Script::default() };
+    let error = code_with(script, key(&private_key(Algorithm::Ed25519))).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::AuthFailed);
+    assert!(error.to_string().contains("was taken, but the server also wants password"), "{error}");
+}
+
+async fn without_a_credential() {
+    let error = code_with(Script::default(), None).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::AuthFailed);
+    assert!(error.hint().unwrap().contains("birun server edit web-1"));
+}
+
+async fn a_broken_key_is_told() {
+    let credential = OpenCredential::PrivateKey { key: Secret::new("canary-3"), passphrase: None };
+    let error = code_with(Script::default(), Some(credential)).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::CredentialUnreadable);
+    assert!(!format!("{error:?}").contains("canary-3"));
+}
+
+fn only(change: impl FnOnce(&mut Preferred)) -> Script {
+    let mut script = Script::default();
+    change(&mut script.preferred);
+    script
+}
+
+async fn broken_algorithms_are_refused() {
+    let weak: [(&str, Script); 5] = [
+        ("group 1", only(|offer| offer.kex = Cow::Borrowed(&[kex::DH_G1_SHA1]))),
+        ("group 14 with SHA-1", only(|offer| offer.kex = Cow::Borrowed(&[kex::DH_G14_SHA1]))),
+        ("CBC", only(|offer| offer.cipher = Cow::Borrowed(&[cipher::AES_256_CBC, cipher::AES_128_CBC]))),
+        (
+            "HMAC-SHA-1",
+            only(|offer| {
+                offer.cipher = Cow::Borrowed(&[cipher::AES_256_CTR]);
+                offer.mac = Cow::Borrowed(&[mac::HMAC_SHA1, mac::HMAC_SHA1_ETM]);
+            }),
+        ),
+        ("no encryption", only(|offer| offer.cipher = Cow::Borrowed(&[cipher::NONE]))),
+    ];
+    for (name, script) in weak {
+        let error = code_with(script, key(&private_key(Algorithm::Ed25519))).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ProtocolError, "{name}: {error}");
+        assert!(error.to_string().contains("no common"), "{name}: {error}");
+    }
+    let rsa = PrivateKey::from(RsaKeypair::random(&mut safe_rng(), 2048).unwrap());
+    let sha1 = only(|offer| offer.key = Cow::Borrowed(&[Algorithm::Rsa { hash: None }]));
+    let server = ScriptedServer::with_keys(sha1, vec![rsa]).await;
+    let ran = run(&patient(), &Arc::new(server.target()), "true").await;
+    assert!(ran.unreachable().to_string().contains("no common Key algorithm"), "{ran:?}");
+    assert_eq!(server.witness().attempts(), 0);
+}
+
+const WITHOUT_STRICT: &[kex::Name] = &[kex::CURVE25519];
+
+async fn terrapin_is_refused() {
+    let etm: &[mac::Name] = &[mac::HMAC_SHA256_ETM];
+    for (cipher, mac) in [(&[cipher::CHACHA20_POLY1305], &[][..]), (&[cipher::AES_256_CTR], etm)] {
+        let script = only(|offer| {
+            offer.kex = Cow::Borrowed(WITHOUT_STRICT);
+            offer.cipher = Cow::Borrowed(cipher);
+            offer.mac = Cow::Borrowed(mac);
+        });
+        let error = code_with(script, key(&private_key(Algorithm::Ed25519))).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::ProtocolError);
+        assert!(error.to_string().contains("CVE-2023-48795"), "{error}");
+    }
+}
+
+async fn old_but_safe_servers_are_served() {
+    let gcm: (&[cipher::Name], &[mac::Name]) = (&[cipher::AES_256_GCM, cipher::CHACHA20_POLY1305], &[]);
+    let ctr: (&[cipher::Name], &[mac::Name]) = (&[cipher::AES_128_CTR, cipher::CHACHA20_POLY1305], &[mac::HMAC_SHA256]);
+    for (ciphers, macs) in [gcm, ctr] {
+        let script = only(|offer| {
+            offer.kex = Cow::Borrowed(WITHOUT_STRICT);
+            offer.cipher = Cow::Borrowed(ciphers);
+            offer.mac = Cow::Borrowed(macs);
+        });
+        assert_eq!(code_with(script, key(&private_key(Algorithm::Ed25519))).await.unwrap(), 0);
+    }
+}

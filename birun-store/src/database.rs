@@ -1,0 +1,128 @@
+//! A database: connections for reading, and the writer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use birun_core::store::StoreResult;
+use sqlx::PgPool;
+use tokio::time::{Instant, timeout_at};
+
+use crate::connect::{Readers, Source, assert_durable};
+use crate::contact::Contact;
+use crate::sql::{DbError, Dialect, Kind, Operation, Tx, backend};
+use crate::writer::Writer;
+
+/// A read that takes longer has lost its server.
+const POSTGRES_LIMIT: Duration = Duration::from_secs(4);
+
+/// An open database.
+#[derive(Debug)]
+pub(crate) struct Database {
+    dialect: Dialect,
+    readers: Readers,
+    writer: Writer,
+    contact: Arc<Contact>,
+}
+
+impl Database {
+    /// Opens it. `gap` is how long it may stay silent without counting as lost.
+    pub(crate) async fn open(source: Source, gap: Duration) -> StoreResult<Self> {
+        let mut link = source.link().await?;
+        if matches!(source, Source::File(_)) {
+            assert_durable(&mut link.tx()).await?;
+        }
+        let (source, contact) = (Arc::new(source), Arc::new(Contact::new(gap)));
+        contact.answered();
+        let dialect = source.dialect();
+        let writer = Writer::start(&source, link, &contact).map_err(|error| backend(dialect, error))?;
+        Ok(Self { dialect, readers: source.readers(), writer, contact })
+    }
+
+    /// For how long the database has answered this process without a gap.
+    pub(crate) fn unbroken_contact(&self) -> Duration {
+        self.contact.unbroken()
+    }
+
+    /// Runs an operation in a transaction. Its error means that nothing was changed, except for
+    /// `Unavailable` from PostgreSQL: then the outcome is unknown. Dropping the future does not stop it.
+    pub(crate) async fn write<A, T>(&self, args: A, operation: Operation<A, StoreResult<T>>) -> StoreResult<T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        self.writer.run(args, operation).await
+    }
+
+    /// Runs an operation that only reads, outside any transaction: each statement sees what is
+    /// committed when it begins.
+    pub(crate) async fn read<A, T>(&self, args: A, operation: Operation<A, StoreResult<T>>) -> StoreResult<T>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        match &self.readers {
+            Readers::Writer => self.writer.run(args, operation).await,
+            Readers::Sqlite(pool) => {
+                let mut conn = pool.acquire().await.map_err(|error| self.failed(error))?;
+                operation(&mut Tx::sqlite(&mut conn), &args).await
+            }
+            Readers::Postgres(pool) => self.read_postgres(pool, args, operation).await,
+        }
+    }
+
+    /// Reads within a limit: a link that was cut without notice never answers.
+    async fn read_postgres<A, T>(
+        &self,
+        pool: &PgPool,
+        args: A,
+        operation: Operation<A, StoreResult<T>>,
+    ) -> StoreResult<T> {
+        let deadline = Instant::now() + POSTGRES_LIMIT;
+        let acquired = timeout_at(deadline, pool.acquire()).await;
+        let mut conn = acquired.map_err(|_| self.silent())?.map_err(|error| self.failed(error))?;
+        let mut tx = Tx::postgres(&mut conn);
+        let result = timeout_at(deadline, operation(&mut tx, &args)).await;
+        let fault = tx.fault();
+        let Ok(result) = result else {
+            // Closed without a word: the other side may not hear it.
+            drop(conn.detach());
+            return Err(self.silent().into());
+        };
+        match fault {
+            Some(Kind::Unavailable) => self.contact.lost(),
+            _ => self.contact.answered(),
+        }
+        result
+    }
+
+    /// Lets a SQLite file shrink to what is in it. If others are reading it does so later.
+    pub(crate) async fn give_back_space(&self) {
+        if matches!(self.readers, Readers::Sqlite(_)) {
+            let checkpoint = self
+                .read((), |tx, ()| Box::pin(async move { Ok(tx.script("PRAGMA wal_checkpoint(TRUNCATE)").await?) }));
+            if let Err(error) = checkpoint.await {
+                tracing::debug!(%error, "the database file was not cut back");
+            }
+        }
+    }
+
+    /// Finishes what is queued and closes every connection.
+    pub(crate) async fn close(&self) {
+        self.writer.close().await;
+        match &self.readers {
+            Readers::Writer => {}
+            Readers::Sqlite(pool) => pool.close().await,
+            Readers::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    fn silent(&self) -> DbError {
+        self.contact.lost();
+        DbError::timed_out(self.dialect)
+    }
+
+    fn failed(&self, error: sqlx::Error) -> DbError {
+        self.contact.lost();
+        DbError::new(self.dialect, error)
+    }
+}

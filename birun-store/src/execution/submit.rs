@@ -1,0 +1,62 @@
+//! Accepting executions.
+
+use birun_core::execution::{Submission, Submitted};
+use birun_core::id::{ExecutionId, ProjectId};
+use birun_core::store::{StoreError, StoreResult};
+
+use crate::audit;
+use crate::execution::rows::{insert_execution, insert_steps_once};
+use crate::script::keep_content;
+use crate::sql::{Kind, Tx, binds};
+
+const TAKE_KEY: &str = "INSERT INTO birun_idempotency_keys (project_id, key, request, execution_id, created_at)
+    VALUES ($1, $2, $3, $4, $5) ON CONFLICT (project_id, key) DO NOTHING";
+const KEY: &str = "SELECT execution_id, request FROM birun_idempotency_keys WHERE project_id = $1 AND key = $2";
+
+/// Writes everything that belongs to an execution.
+pub(super) async fn submit(tx: &mut Tx<'_>, project: ProjectId, submission: &Submission) -> StoreResult<Submitted> {
+    if let Some(answer) = answered_before(tx, project, submission).await? {
+        return Ok(answer);
+    }
+    if let Some(content) = &submission.content {
+        keep_content(tx, project, content).await?;
+    }
+    // The same submission once more, after an answer that was lost, finds all of it there.
+    let mut statements = vec![insert_execution(project, &submission.execution)?];
+    statements.extend(insert_steps_once(project, &submission.steps)?);
+    statements.push(audit::append_once(project, &submission.audit)?);
+    let gone = || StoreError::Conflict { why: "the body of the script is gone".to_owned() };
+    tx.several(statements).await.map_err(|error| error.explain(Kind::Reference, gone))?;
+    Ok(Submitted::Created)
+}
+
+/// What was accepted before under a key.
+pub(super) async fn submitted(
+    tx: &mut Tx<'_>,
+    project: ProjectId,
+    key: &str,
+    request: &[u8; 32],
+) -> StoreResult<Option<Submitted>> {
+    let Some(row) = tx.one(KEY, binds![project, key]).await? else { return Ok(None) };
+    let mut columns = row.columns("birun_idempotency_keys");
+    let (holder, stored) = (ExecutionId::from_uuid(columns.uuid()?), columns.bytes()?);
+    Ok(Some(if stored == request { Submitted::Existing(holder) } else { Submitted::KeyReused }))
+}
+
+/// Takes the submission's key; if another execution has it, that is the answer.
+async fn answered_before(
+    tx: &mut Tx<'_>,
+    project: ProjectId,
+    submission: &Submission,
+) -> StoreResult<Option<Submitted>> {
+    let Some((key, request)) = &submission.idempotency else { return Ok(None) };
+    let execution = &submission.execution;
+    let values = binds![project, key, &request[..], execution.id, execution.created_at];
+    if tx.exec(TAKE_KEY, values).await? > 0 {
+        return Ok(None);
+    }
+    let before = submitted(tx, project, key, request).await?;
+    let before = before.ok_or_else(|| StoreError::Conflict { why: format!("the idempotency key `{key}` vanished") })?;
+    // The same submission once more, after an answer that was lost, is not answered.
+    Ok(Some(before).filter(|before| *before != Submitted::Existing(execution.id)))
+}

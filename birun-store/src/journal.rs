@@ -1,0 +1,347 @@
+//! The journal: what a worker writes down under its lease.
+//!
+//! Steps are written before their execution, and both statements carry the lease: a stale worker
+//! touches no step and then no execution, and is told so. The execution's counts move with its steps.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use birun_core::execution::{Ended, Finish, JournalStore, Lease, Reason, Step, StepEnd, StepStart, StepStatus};
+use birun_core::gate::Scope;
+use birun_core::id::ProjectId;
+use birun_core::store::{StoreError, StoreResult};
+use chrono::{DateTime, Utc};
+
+use crate::SqlStore;
+use crate::execution::rows::{EXECUTIONS, STEPS, in_status, insert_steps};
+use crate::json::opt_json;
+use crate::sql::{Bind, Dialect, Done, Row, Statement, Tx, binds, chunks, read_all, values};
+
+/// The execution that a lease covers. Every statement of the journal begins with the values of [`held_by`].
+macro_rules! held {
+    () => {
+        "e.project_id = $1 AND e.id = $2 AND e.worker = $3 AND e.epoch = $4 AND e.status = 'running'"
+    };
+}
+
+const START: &str = concat!(
+    "UPDATE birun_steps SET status = 'running', handle = v.column2, started_at = v.column3, epoch = e.epoch,
+        rev = e.rev + 1
+    FROM birun_executions AS e CROSS JOIN (VALUES {values}) AS v
+    WHERE ",
+    held!(),
+    " AND birun_steps.project_id = $1 AND birun_steps.execution_id = $2 AND birun_steps.id = v.column1
+      AND birun_steps.status = 'pending'"
+);
+const END: &str = concat!(
+    "UPDATE birun_steps SET status = v.column2, reason = v.column3, detail = v.column4, error = v.column5,
+        exit_code = v.column6, signal = v.column7, killed = v.column8, finished_at = v.column9,
+        output_bytes = v.column10, output_dropped = v.column11, rev = e.rev + 1
+    FROM birun_executions AS e CROSS JOIN (VALUES {values}) AS v
+    WHERE ",
+    held!(),
+    " AND birun_steps.project_id = $1 AND birun_steps.execution_id = $2 AND birun_steps.id = v.column1
+      AND birun_steps.status IN ('pending', 'running')
+    RETURNING birun_steps.id, birun_steps.position, birun_steps.attempt, birun_steps.status, birun_steps.started_at"
+);
+const PROGRESS: &str = concat!(
+    "UPDATE birun_executions AS e SET rev = rev + 1, n_pending = n_pending + $5, n_running = n_running + $6,
+        n_succeeded = n_succeeded + $7, n_failed = n_failed + $8, n_cancelled = n_cancelled + $9,
+        n_timed_out = n_timed_out + $10, n_unreachable = n_unreachable + $11, n_lost = n_lost + $12,
+        n_skipped = n_skipped + $13
+    WHERE ",
+    held!(),
+    " RETURNING rev"
+);
+/// After [`START`], which stamped the steps that it touched with the rev that follows.
+const STARTED: &str = concat!(
+    "UPDATE birun_executions AS e SET rev = rev + 1,
+        n_pending = n_pending - (SELECT COUNT(*) FROM birun_steps AS s WHERE s.execution_id = e.id AND s.rev = e.rev + 1),
+        n_running = n_running + (SELECT COUNT(*) FROM birun_steps AS s WHERE s.execution_id = e.id AND s.rev = e.rev + 1)
+    WHERE ",
+    held!()
+);
+const FINISH: &str = concat!(
+    "UPDATE birun_executions AS e SET rev = rev + 1, n_pending = $5, n_running = $6, n_succeeded = $7, n_failed = $8,
+        n_cancelled = $9, n_timed_out = $10, n_unreachable = $11, n_lost = $12, n_skipped = $13,
+        status = $14, reason = $15, detail = $16, finished_at = $17, worker = NULL
+    WHERE ",
+    held!(),
+    " RETURNING id, rev, wake_at, cancel_requested_at"
+);
+/// The same end once more, after an answer that was lost.
+const FINISHED: &str = "SELECT id, rev, wake_at, cancel_requested_at FROM birun_executions
+    WHERE project_id = $1 AND id = $2 AND epoch = $3 AND status = $4 AND finished_at = $5";
+/// Someone may have asked to cancel it meanwhile: then it does not sleep.
+const PARK: &str = concat!(
+    "UPDATE birun_executions AS e SET rev = rev + 1, status = 'waiting', worker = NULL,
+        wake_at = COALESCE(cancel_requested_at, $5), reason = $6
+    WHERE ",
+    held!()
+);
+const HAND_BACK: &str = concat!(
+    "UPDATE birun_executions AS e SET rev = rev + 1, status = 'queued', worker = NULL, wake_at = $5 WHERE ",
+    held!()
+);
+const ATTEMPT: &str = "SELECT id, status FROM birun_steps
+    WHERE project_id = $1 AND execution_id = $2 AND position = $3 AND attempt = $4";
+
+fn held_by(project: ProjectId, lease: &Lease) -> Vec<Bind> {
+    binds![project, lease.execution, lease.worker, lease.epoch]
+}
+
+/// How many steps change from one status to another.
+#[derive(Debug, Default)]
+struct Moves(BTreeMap<StepStatus, i64>);
+
+impl Moves {
+    fn add(&mut self, status: StepStatus) {
+        *self.0.entry(status).or_default() += 1;
+    }
+
+    fn remove(&mut self, status: StepStatus) {
+        *self.0.entry(status).or_default() -= 1;
+    }
+
+    /// Values for the columns `n_pending`, `n_running` …, which stand in the order of the statuses.
+    fn binds(&self) -> impl Iterator<Item = Bind> {
+        StepStatus::ALL.iter().map(|status| Bind::from(self.0.get(status).copied().unwrap_or_default()))
+    }
+}
+
+/// A step that has just ended.
+struct JustEnded {
+    position: u32,
+    attempt: u32,
+    status: StepStatus,
+    started: bool,
+}
+
+/// So that nobody raises the rev between the statements that follow.
+const HOLD: &str = concat!("SELECT e.id FROM birun_executions AS e WHERE ", held!(), " FOR UPDATE");
+
+/// SQLite has one writer anyway.
+async fn hold(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease) -> StoreResult<()> {
+    if tx.dialect() == Dialect::Postgres {
+        tx.one(HOLD, held_by(project, lease)).await?;
+    }
+    Ok(())
+}
+
+async fn start(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, starts: &[StepStart]) -> StoreResult<()> {
+    hold(tx, project, lease).await?;
+    let mut statements = Vec::new();
+    for chunk in chunks(starts) {
+        let mut binds = held_by(project, lease);
+        for start in chunk {
+            binds.extend(binds![start.step, opt_json(start.handle.as_ref())?, start.at]);
+        }
+        statements.push(Statement::new(START.replacen("{values}", &values(5, 3, chunk.len()), 1), binds));
+    }
+    statements.push(Statement::new(STARTED, held_by(project, lease)));
+    let done = tx.several(statements).await?;
+    if done.last().is_some_and(|started| started.changed > 0) { Ok(()) } else { Err(StoreError::LeaseLost) }
+}
+
+/// What [`JournalStore::end_steps`] is to write.
+#[derive(Debug)]
+struct End {
+    ends: Vec<StepEnd>,
+    next: Vec<Step>,
+    finish: Option<Finish>,
+}
+
+async fn end(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, end: &End) -> StoreResult<Option<Ended>> {
+    hold(tx, project, lease).await?;
+    let mut statements = end_steps(project, lease, &end.ends)?;
+    // The end of an execution tells its counts: then nothing hangs on which steps have just ended.
+    if let (Some(finish), []) = (&end.finish, &*end.next) {
+        statements.push(conclude(project, lease, finish));
+        let done = tx.several(statements).await?;
+        return concluded(tx, project, lease, finish, done).await.map(Some);
+    }
+    let done = tx.several(statements).await?;
+    let rows: Vec<Row> = done.into_iter().flat_map(|done| done.rows).collect();
+    let just_ended = read_all(&rows, read_ended)?;
+    let mut moves = Moves::default();
+    for step in &just_ended {
+        moves.remove(if step.started { StepStatus::Running } else { StepStatus::Pending });
+        moves.add(step.status);
+    }
+    let mut added = Vec::new();
+    for step in &end.next {
+        if let Some(before) = superseded(tx, project, lease, &just_ended, step).await? {
+            moves.remove(before);
+            moves.add(step.status);
+            added.push(step.clone());
+        }
+    }
+    let (rev, ended) = match &end.finish {
+        Some(finish) => {
+            let done = tx.several(vec![conclude(project, lease, finish)]).await?;
+            let ended = concluded(tx, project, lease, finish, done).await?;
+            (ended.rev, Some(ended))
+        }
+        None => (progress(tx, project, lease, &moves).await?, None),
+    };
+    for step in &mut added {
+        step.rev = rev;
+    }
+    tx.several(insert_steps(project, &added)?).await?;
+    Ok(ended)
+}
+
+fn end_steps(project: ProjectId, lease: &Lease, ends: &[StepEnd]) -> StoreResult<Vec<Statement>> {
+    let statement = |chunk: &[StepEnd]| {
+        let mut binds = held_by(project, lease);
+        for end in chunk {
+            binds.extend(end_values(end)?);
+        }
+        Ok(Statement::new(END.replacen("{values}", &values(5, 11, chunk.len()), 1), binds))
+    };
+    chunks(ends).into_iter().map(statement).collect()
+}
+
+fn end_values(end: &StepEnd) -> StoreResult<Vec<Bind>> {
+    Ok(binds![
+        end.step,
+        end.status.as_str(),
+        end.reason.map(|reason| reason.as_str()),
+        end.detail.as_ref(),
+        end.error.map(|code| code.as_str()),
+        end.exit_code,
+        end.signal.as_ref(),
+        opt_json(end.kill.as_ref())?,
+        end.at,
+        end.output_bytes,
+        end.output_dropped,
+    ])
+}
+
+fn read_ended(row: &Row) -> StoreResult<JustEnded> {
+    let mut columns = row.columns(STEPS.name);
+    columns.uuid()?;
+    Ok(JustEnded {
+        position: columns.num()?,
+        attempt: columns.num()?,
+        status: columns.parsed()?,
+        started: columns.opt_at()?.is_some(),
+    })
+}
+
+/// How the attempt stands that a new one follows; nothing if the new one is there already.
+async fn superseded(
+    tx: &mut Tx<'_>,
+    project: ProjectId,
+    lease: &Lease,
+    ended: &[JustEnded],
+    step: &Step,
+) -> StoreResult<Option<StepStatus>> {
+    let just_now = ended.iter().find(|end| end.position == step.position && end.attempt + 1 == step.attempt);
+    if let Some(end) = just_now {
+        return Ok(Some(end.status));
+    }
+    let attempt = |number: u32| binds![project, lease.execution, step.position, number];
+    if tx.one(ATTEMPT, attempt(step.attempt)).await?.is_some() {
+        return Ok(None);
+    }
+    let row = tx.one(ATTEMPT, attempt(step.attempt.saturating_sub(1))).await?;
+    let row = row.ok_or_else(|| StoreError::Conflict {
+        why: format!("attempt {} on {} does not follow another", step.attempt, step.target),
+    })?;
+    let mut columns = row.columns(STEPS.name);
+    columns.uuid()?;
+    columns.parsed().map(Some)
+}
+
+async fn progress(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, moves: &Moves) -> StoreResult<u64> {
+    let mut binds = held_by(project, lease);
+    binds.extend(moves.binds());
+    rev(tx.one(PROGRESS, binds).await?)
+}
+
+fn conclude(project: ProjectId, lease: &Lease, finish: &Finish) -> Statement {
+    let mut binds = held_by(project, lease);
+    binds.extend(StepStatus::ALL.iter().map(|status| Bind::from(in_status(&finish.counts, *status))));
+    binds.extend(binds![
+        finish.status.as_str(),
+        finish.reason.map(|reason| reason.as_str()),
+        finish.detail.as_ref(),
+        finish.at,
+    ]);
+    Statement::new(FINISH, binds)
+}
+
+/// What the execution's row says now that it has ended so, by these words or by the same before.
+async fn concluded(
+    tx: &mut Tx<'_>,
+    project: ProjectId,
+    lease: &Lease,
+    finish: &Finish,
+    mut done: Vec<Done>,
+) -> StoreResult<Ended> {
+    let row = match done.pop().and_then(|finished| finished.rows.into_iter().next()) {
+        None => {
+            tx.one(FINISHED, binds![project, lease.execution, lease.epoch, finish.status.as_str(), finish.at]).await?
+        }
+        row => row,
+    };
+    let row = row.ok_or(StoreError::LeaseLost)?;
+    let mut columns = row.columns(EXECUTIONS.name);
+    columns.uuid()?;
+    Ok(Ended { rev: columns.num()?, wake_at: columns.at()?, cancel_requested_at: columns.opt_at()? })
+}
+
+fn rev(row: Option<Row>) -> StoreResult<u64> {
+    row.ok_or(StoreError::LeaseLost)?.columns("birun_executions").num()
+}
+
+/// Gives the execution up, with one of the statements for that.
+async fn give_up(
+    tx: &mut Tx<'_>,
+    project: ProjectId,
+    lease: &Lease,
+    sql: &'static str,
+    more: Vec<Bind>,
+) -> StoreResult<()> {
+    let mut binds = held_by(project, lease);
+    binds.extend(more);
+    if tx.exec(sql, binds).await? == 0 { Err(StoreError::LeaseLost) } else { Ok(()) }
+}
+
+#[async_trait]
+impl JournalStore for SqlStore {
+    async fn start_steps(&self, scope: &Scope, lease: &Lease, starts: &[StepStart]) -> StoreResult<()> {
+        let args = (scope.project(), *lease, starts.to_vec());
+        self.db.write(args, |tx, (project, lease, starts)| Box::pin(start(tx, *project, lease, starts))).await
+    }
+
+    async fn end_steps(
+        &self,
+        scope: &Scope,
+        lease: &Lease,
+        ends: &[StepEnd],
+        next: &[Step],
+        finish: Option<&Finish>,
+    ) -> StoreResult<Option<Ended>> {
+        let what = End { ends: ends.to_vec(), next: next.to_vec(), finish: finish.cloned() };
+        let args = (scope.project(), *lease, what);
+        self.db.write(args, |tx, (project, lease, what)| Box::pin(end(tx, *project, lease, what))).await
+    }
+
+    async fn park(&self, scope: &Scope, lease: &Lease, wake_at: DateTime<Utc>, reason: Reason) -> StoreResult<()> {
+        let args = (scope.project(), *lease, wake_at, reason);
+        let park = self.db.write(args, |tx, (project, lease, wake_at, reason)| {
+            Box::pin(give_up(tx, *project, lease, PARK, binds![*wake_at, reason.as_str()]))
+        });
+        park.await
+    }
+
+    async fn hand_back(&self, scope: &Scope, lease: &Lease, now: DateTime<Utc>) -> StoreResult<()> {
+        let args = (scope.project(), *lease, now);
+        let hand_back = self
+            .db
+            .write(args, |tx, (project, lease, now)| Box::pin(give_up(tx, *project, lease, HAND_BACK, binds![*now])));
+        hand_back.await
+    }
+}
