@@ -238,14 +238,22 @@ fn every_value_arrives_as_it_is(shell: Shell) {
     });
 }
 
-/// The text as a here-document, so that every byte of the body counts.
+/// The text as a here-document, so that every byte of the body counts. What the same shell makes of a
+/// file is what is wanted: dash 0.5.12 loses a byte above 0x7f that follows the delimiter's first letters.
 fn every_body_is_run_as_it_is(shell: Shell) {
+    let file = tempfile::NamedTempFile::new().unwrap();
     property(|text| {
         for filler in ["", &"# filler\n".repeat(400)] {
             let text = text.trim_end_matches('\r');
-            let run = run_in(shell, &work(&format!("{filler}cat <<'End of text'\n{text}\nEnd of text")));
+            let body = format!("{filler}cat <<'End of text'\n{text}\nEnd of text");
+            let run = run_in(shell, &work(&body));
             assert_eq!(run.code(), Some(0), "{}", run.stderr);
-            assert_eq!(run.stdout, format!("{text}\n"));
+            std::fs::write(file.path(), &body).unwrap();
+            let bare = Command::new(shell[0]).args(&shell[1..]).arg(file.path()).output().unwrap();
+            assert_eq!(run.stdout, String::from_utf8_lossy(&bare.stdout));
+            if !text.lines().any(|line| line.starts_with('E')) {
+                assert_eq!(run.stdout, format!("{text}\n"));
+            }
         }
     });
 }
