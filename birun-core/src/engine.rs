@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorCode, Result};
 use crate::execution::follow::Hub;
-use crate::execution::submit::QueueGauge;
+use crate::execution::gauge::QueueGauge;
 use crate::execution::worker::{Active, Running, start_worker};
 use crate::execution::{ExecutionStatus, Executor, Job, JobContext, job::JobError};
 use crate::gate::{Gate, Scope};

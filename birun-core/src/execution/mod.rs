@@ -3,8 +3,11 @@
 //! `state` holds the pure rules, `store` and [`log`] what is needed from storage, [`executor`]
 //! what is needed from the world; `runner` sequences them.
 
+mod environment;
 pub mod executor;
+mod fingerprint;
 pub mod follow;
+pub(crate) mod gauge;
 mod halt;
 pub mod job;
 mod journal;
@@ -20,7 +23,7 @@ pub mod state;
 mod step;
 mod store;
 mod strategy;
-pub(crate) mod submit;
+mod submit;
 pub(crate) mod worker;
 
 pub use executor::{
