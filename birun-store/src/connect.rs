@@ -34,6 +34,11 @@ const POSTGRES_READERS: u32 = 8;
 const POSTGRES_SESSION: &str = "SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s';
     SET client_min_messages = 'warning'";
 
+/// What the writer does is short, and has an index for each step. A young table has no statistics yet:
+/// the planner takes it for tiny, and would read it whole each time.
+const POSTGRES_WRITER: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off;
+    SET enable_mergejoin = off";
+
 /// Where the data is.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
@@ -105,6 +110,7 @@ impl Source {
                 let opened = timeout(CONNECT, async {
                     let mut conn = options.connect().await?;
                     conn.execute(POSTGRES_SESSION).await?;
+                    conn.execute(POSTGRES_WRITER).await?;
                     Ok(conn)
                 });
                 match opened.await {

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use crate::SqlStore;
 use crate::execution::rows::{EXECUTIONS, STEPS, in_status, insert_steps};
 use crate::json::opt_json;
-use crate::sql::{Bind, Dialect, Done, Row, Statement, Tx, binds, chunks, read_all, values};
+use crate::sql::{Bind, Dialect, Done, Row, Statement, Tx, binds, chunks, padded, read_all, values};
 
 /// The execution that a lease covers. Every statement of the journal begins with the values of [`held_by`].
 macro_rules! held {
@@ -24,25 +24,58 @@ macro_rules! held {
     };
 }
 
-const START: &str = concat!(
-    "UPDATE birun_steps SET status = 'running', handle = v.column2, started_at = v.column3, epoch = e.epoch,
-        rev = e.rev + 1
-    FROM birun_executions AS e CROSS JOIN (VALUES {values}) AS v
-    WHERE ",
-    held!(),
-    " AND birun_steps.project_id = $1 AND birun_steps.execution_id = $2 AND birun_steps.id = v.column1
-      AND birun_steps.status = 'pending'"
-);
+/// What becomes of steps that start; `v` holds their values.
+macro_rules! starting {
+    ($holder:literal, $rev:literal) => {
+        concat!(
+            "UPDATE birun_steps SET status = 'running', handle = v.column2, started_at = v.column3, epoch = $4, rev = ",
+            $rev,
+            " FROM ",
+            $holder,
+            " CROSS JOIN (VALUES {values}) AS v
+            WHERE birun_steps.project_id = $1 AND birun_steps.execution_id = $2 AND birun_steps.id = v.column1
+              AND birun_steps.status = 'pending'"
+        )
+    };
+}
+
+/// What becomes of steps that end; `v` holds their values.
+macro_rules! ending {
+    ($holder:literal, $rev:literal) => {
+        concat!(
+            "UPDATE birun_steps SET status = v.column2, reason = v.column3, detail = v.column4, error = v.column5,
+                exit_code = v.column6, signal = v.column7, killed = v.column8, finished_at = v.column9,
+                output_bytes = v.column10, output_dropped = v.column11, rev = ",
+            $rev,
+            " FROM ",
+            $holder,
+            " CROSS JOIN (VALUES {values}) AS v
+            WHERE birun_steps.project_id = $1 AND birun_steps.execution_id = $2 AND birun_steps.id = v.column1
+              AND birun_steps.status IN ('pending', 'running')"
+        )
+    };
+}
+
+/// How an execution ends, with the values from `$5` on.
+macro_rules! finish {
+    () => {
+        concat!(
+            "UPDATE birun_executions AS e SET rev = rev + 1, n_pending = $5, n_running = $6, n_succeeded = $7,
+                n_failed = $8, n_cancelled = $9, n_timed_out = $10, n_unreachable = $11, n_lost = $12, n_skipped = $13,
+                status = $14, reason = $15, detail = $16, finished_at = $17, worker = NULL
+            WHERE ",
+            held!(),
+            " RETURNING id, rev, wake_at, cancel_requested_at"
+        )
+    };
+}
+
+const START: &str = concat!(starting!("birun_executions AS e", "e.rev + 1"), " AND ", held!());
 const END: &str = concat!(
-    "UPDATE birun_steps SET status = v.column2, reason = v.column3, detail = v.column4, error = v.column5,
-        exit_code = v.column6, signal = v.column7, killed = v.column8, finished_at = v.column9,
-        output_bytes = v.column10, output_dropped = v.column11, rev = e.rev + 1
-    FROM birun_executions AS e CROSS JOIN (VALUES {values}) AS v
-    WHERE ",
+    ending!("birun_executions AS e", "e.rev + 1"),
+    " AND ",
     held!(),
-    " AND birun_steps.project_id = $1 AND birun_steps.execution_id = $2 AND birun_steps.id = v.column1
-      AND birun_steps.status IN ('pending', 'running')
-    RETURNING birun_steps.id, birun_steps.position, birun_steps.attempt, birun_steps.status, birun_steps.started_at"
+    " RETURNING birun_steps.id, birun_steps.position, birun_steps.attempt, birun_steps.status, birun_steps.started_at"
 );
 const PROGRESS: &str = concat!(
     "UPDATE birun_executions AS e SET rev = rev + 1, n_pending = n_pending + $5, n_running = n_running + $6,
@@ -61,14 +94,31 @@ const STARTED: &str = concat!(
     WHERE ",
     held!()
 );
-const FINISH: &str = concat!(
-    "UPDATE birun_executions AS e SET rev = rev + 1, n_pending = $5, n_running = $6, n_succeeded = $7, n_failed = $8,
-        n_cancelled = $9, n_timed_out = $10, n_unreachable = $11, n_lost = $12, n_skipped = $13,
-        status = $14, reason = $15, detail = $16, finished_at = $17, worker = NULL
-    WHERE ",
+const FINISH: &str = finish!();
+
+/// A whole start on PostgreSQL, in one way there and back. It has the execution's row before it touches
+/// a step; what it counted before holds, since none but the lease's holder moves a step.
+const START_AT_ONCE: &str = concat!(
+    "WITH held AS (UPDATE birun_executions AS e
+        SET rev = e.rev + 1, n_pending = e.n_pending - fresh.n, n_running = e.n_running + fresh.n
+        FROM (SELECT COUNT(*) AS n FROM birun_steps WHERE project_id = $1 AND execution_id = $2 AND status = 'pending'
+            AND id IN (SELECT column1 FROM (VALUES {values}) AS v)) AS fresh
+        WHERE ",
     held!(),
-    " RETURNING id, rev, wake_at, cancel_requested_at"
+    " RETURNING e.rev), started AS (",
+    starting!("held", "held.rev"),
+    ") SELECT rev FROM held"
 );
+/// The last steps and their execution, likewise.
+const FINISH_AT_ONCE: &str = concat!(
+    "WITH held AS (",
+    finish!(),
+    "), ended AS (",
+    ending!("held", "held.rev"),
+    ") SELECT id, rev, wake_at, cancel_requested_at FROM held"
+);
+/// So many steps at most are written at once.
+const AT_ONCE: usize = 256;
 /// The same end once more, after an answer that was lost.
 const FINISHED: &str = "SELECT id, rev, wake_at, cancel_requested_at FROM birun_executions
     WHERE project_id = $1 AND id = $2 AND epoch = $3 AND status = $4 AND finished_at = $5";
@@ -129,18 +179,27 @@ async fn hold(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease) -> StoreResult
 }
 
 async fn start(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, starts: &[StepStart]) -> StoreResult<()> {
+    if tx.dialect() == Dialect::Postgres && (1..=AT_ONCE).contains(&starts.len()) {
+        let starts = padded(starts.to_vec());
+        let started = start_by(START_AT_ONCE, project, lease, &starts)?;
+        return if tx.fetch(started).await?.is_empty() { Err(StoreError::LeaseLost) } else { Ok(()) };
+    }
     hold(tx, project, lease).await?;
     let mut statements = Vec::new();
     for chunk in chunks(starts) {
-        let mut binds = held_by(project, lease);
-        for start in chunk {
-            binds.extend(binds![start.step, opt_json(start.handle.as_ref())?, start.at]);
-        }
-        statements.push(Statement::new(START.replacen("{values}", &values(5, 3, chunk.len()), 1), binds));
+        statements.push(start_by(START, project, lease, chunk)?);
     }
     statements.push(Statement::new(STARTED, held_by(project, lease)));
     let done = tx.several(statements).await?;
     if done.last().is_some_and(|started| started.changed > 0) { Ok(()) } else { Err(StoreError::LeaseLost) }
+}
+
+fn start_by(sql: &str, project: ProjectId, lease: &Lease, starts: &[StepStart]) -> StoreResult<Statement> {
+    let mut binds = held_by(project, lease);
+    for start in starts {
+        binds.extend(binds![start.step, opt_json(start.handle.as_ref())?, start.at]);
+    }
+    Ok(Statement::new(sql.replace("{values}", &values(5, 3, starts.len())), binds))
 }
 
 /// What [`JournalStore::end_steps`] is to write.
@@ -152,13 +211,19 @@ struct End {
 }
 
 async fn end(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, end: &End) -> StoreResult<Option<Ended>> {
+    if let (Dialect::Postgres, Some(finish), [], 1..=AT_ONCE) = (tx.dialect(), &end.finish, &*end.next, end.ends.len())
+    {
+        let done = finish_at_once(project, lease, finish, &end.ends)?;
+        let row = tx.fetch(done).await?.into_iter().next();
+        return concluded(tx, project, lease, finish, row).await.map(Some);
+    }
     hold(tx, project, lease).await?;
     let mut statements = end_steps(project, lease, &end.ends)?;
     // The end of an execution tells its counts: then nothing hangs on which steps have just ended.
     if let (Some(finish), []) = (&end.finish, &*end.next) {
         statements.push(conclude(project, lease, finish));
-        let done = tx.several(statements).await?;
-        return concluded(tx, project, lease, finish, done).await.map(Some);
+        let row = last_row(tx.several(statements).await?);
+        return concluded(tx, project, lease, finish, row).await.map(Some);
     }
     let done = tx.several(statements).await?;
     let rows: Vec<Row> = done.into_iter().flat_map(|done| done.rows).collect();
@@ -178,8 +243,8 @@ async fn end(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, end: &End) -> S
     }
     let (rev, ended) = match &end.finish {
         Some(finish) => {
-            let done = tx.several(vec![conclude(project, lease, finish)]).await?;
-            let ended = concluded(tx, project, lease, finish, done).await?;
+            let row = last_row(tx.several(vec![conclude(project, lease, finish)]).await?);
+            let ended = concluded(tx, project, lease, finish, row).await?;
             (ended.rev, Some(ended))
         }
         None => (progress(tx, project, lease, &moves).await?, None),
@@ -260,7 +325,25 @@ async fn progress(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, moves: &Mo
     rev(tx.one(PROGRESS, binds).await?)
 }
 
+fn last_row(mut done: Vec<Done>) -> Option<Row> {
+    done.pop()?.rows.into_iter().next()
+}
+
 fn conclude(project: ProjectId, lease: &Lease, finish: &Finish) -> Statement {
+    Statement::new(FINISH, finish_values(project, lease, finish))
+}
+
+fn finish_at_once(project: ProjectId, lease: &Lease, finish: &Finish, ends: &[StepEnd]) -> StoreResult<Statement> {
+    let ends = padded(ends.to_vec());
+    let mut binds = finish_values(project, lease, finish);
+    let sql = FINISH_AT_ONCE.replace("{values}", &values(binds.len() + 1, 11, ends.len()));
+    for end in &ends {
+        binds.extend(end_values(end)?);
+    }
+    Ok(Statement::new(sql, binds))
+}
+
+fn finish_values(project: ProjectId, lease: &Lease, finish: &Finish) -> Vec<Bind> {
     let mut binds = held_by(project, lease);
     binds.extend(StepStatus::ALL.iter().map(|status| Bind::from(in_status(&finish.counts, *status))));
     binds.extend(binds![
@@ -269,7 +352,7 @@ fn conclude(project: ProjectId, lease: &Lease, finish: &Finish) -> Statement {
         finish.detail.as_ref(),
         finish.at,
     ]);
-    Statement::new(FINISH, binds)
+    binds
 }
 
 /// What the execution's row says now that it has ended so, by these words or by the same before.
@@ -278,9 +361,9 @@ async fn concluded(
     project: ProjectId,
     lease: &Lease,
     finish: &Finish,
-    mut done: Vec<Done>,
+    row: Option<Row>,
 ) -> StoreResult<Ended> {
-    let row = match done.pop().and_then(|finished| finished.rows.into_iter().next()) {
+    let row = match row {
         None => {
             tx.one(FINISHED, binds![project, lease.execution, lease.epoch, finish.status.as_str(), finish.at]).await?
         }

@@ -33,7 +33,8 @@ const QUEUE: usize = 4096;
 const POSTGRES_LANES: usize = 4;
 /// How often an operation that collides with another transaction is run.
 const TRIES: u32 = 5;
-/// A transaction that takes longer has lost its server.
+/// Whoever waits longer for PostgreSQL, with one operation, has lost it: a connection that was cut
+/// without notice never answers.
 const POSTGRES_LIMIT: Duration = Duration::from_secs(4);
 
 /// The sending side of the queue.
@@ -195,14 +196,9 @@ impl Lane {
         }
     }
 
-    /// One transaction. PostgreSQL's has a limit: a connection that was cut without notice never answers.
+    /// One transaction.
     async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        let result = match self.source.dialect() {
-            Dialect::Sqlite => self.transaction(jobs).await,
-            Dialect::Postgres => timeout(POSTGRES_LIMIT, self.transaction(jobs))
-                .await
-                .unwrap_or_else(|_| Err(Failure::Transaction(DbError::timed_out(Dialect::Postgres)))),
-        };
+        let result = self.transaction(jobs).await;
         match &result {
             Err(Failure::Operation(Some(Kind::Unavailable))) => self.lose_contact(),
             Err(Failure::Transaction(error)) if error.kind == Kind::Unavailable => self.lose_contact(),
@@ -212,18 +208,19 @@ impl Lane {
     }
 
     async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        self.begin().await.map_err(Failure::Transaction)?;
+        let dialect = self.source.dialect();
+        within_limit(dialect, self.begin()).await?.map_err(Failure::Transaction)?;
         let Some(link) = &mut self.link else { return Err(Failure::Operation(None)) };
         for job in jobs {
             let mut tx = link.tx();
-            if !job.run(&mut tx).await {
+            if !within_limit(dialect, job.run(&mut tx)).await? {
                 let fault = tx.fault();
                 rollback(link).await;
                 return Err(Failure::Operation(fault));
             }
         }
         milestone::reach("commit.before");
-        if let Err(error) = link.tx().script("COMMIT").await {
+        if let Err(error) = within_limit(dialect, link.tx().script("COMMIT")).await? {
             rollback(link).await;
             return Err(Failure::Transaction(error));
         }
@@ -252,6 +249,16 @@ impl Lane {
         self.contact.lost();
         if !matches!(*self.source, Source::Memory) {
             self.link = None;
+        }
+    }
+}
+
+/// SQLite has no server that could be lost.
+async fn within_limit<T>(dialect: Dialect, work: impl Future<Output = T>) -> Result<T, Failure> {
+    match dialect {
+        Dialect::Sqlite => Ok(work.await),
+        Dialect::Postgres => {
+            timeout(POSTGRES_LIMIT, work).await.map_err(|_| Failure::Transaction(DbError::timed_out(Dialect::Postgres)))
         }
     }
 }

@@ -377,7 +377,7 @@ impl Runner {
 
     fn environment(&self, step: &Step) -> Vec<(EnvName, Secret)> {
         let started_at = self.execution.started_at.unwrap_or(self.execution.created_at);
-        crate::execution::submit::environment(&self.execution, step, &self.means.secrets, started_at)
+        crate::execution::environment::environment(&self.execution, step, &self.means.secrets, started_at)
     }
 
     fn trust(&self) -> Arc<dyn HostTrust> {

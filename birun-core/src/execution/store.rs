@@ -233,7 +233,8 @@ pub trait QueueStore {
     async fn workers(&self, scope: &Scope) -> StoreResult<Vec<Worker>>;
 
     /// Takes up to `limit` due executions, oldest wake first: they become `running`, with a lease
-    /// for this worker under a new epoch.
+    /// for this worker under a new epoch. Fewer than are due where their steps are many: whoever has
+    /// slots left asks again until nothing comes.
     ///
     /// Atomic: no two callers receive the same execution.
     async fn claim(&self, scope: &Scope, worker: WorkerId, limit: u32, now: DateTime<Utc>)

@@ -1,16 +1,15 @@
 //! From a request to an accepted execution.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use crate::engine::LOCAL_EXECUTOR;
 use crate::error::{Error, ErrorCode, Result};
+use crate::execution::fingerprint::request_text;
 use crate::execution::follow::RunHandle;
 use crate::execution::request::{RetryOptions, Run, What, command_body, one_line, script_selector};
 use crate::execution::{
@@ -437,94 +436,5 @@ fn hint_script(error: crate::StoreError) -> Error {
         error.with_hint("see what there is with  birun script list;  a file needs a slash: ./NAME")
     } else {
         error
-    }
-}
-
-/// Everything that makes a request what it is, secrets too, in a form that does not change with birun.
-fn request_text(run: &Run) -> Zeroizing<String> {
-    let what = match &run.what {
-        What::Script { selector, version } => json!({"script": selector, "version": version}),
-        What::Content { title, content, interpreter } => {
-            json!({"title": title, "content": content, "interpreter": interpreter})
-        }
-        What::Command { words } => json!({"command": words}),
-        What::Job { name } => json!({"job": name}),
-    };
-    let params: BTreeMap<&str, Value> = run
-        .params
-        .iter()
-        .map(|(name, value)| match value {
-            crate::script::ParamValue::Plain(value) => (name.as_str(), json!({"plain": value})),
-            crate::script::ParamValue::Secret(secret) => (name.as_str(), json!({"secret": secret.expose()})),
-        })
-        .collect();
-    let timeout = run.timeout.map(|timeout| timeout.as_millis().to_string());
-    let request = json!({
-        "what": what,
-        "targets": run.targets,
-        "params": params,
-        "strategy": run.strategy,
-        "timeout": timeout,
-        "settings": run.settings,
-    });
-    Zeroizing::new(request.to_string())
-}
-
-impl crate::engine::Shared {
-    /// A hash of a request, for its idempotency key. It may hold secrets, so the master key goes into
-    /// it: without that key nobody can try values against it. Without a master key there are no secrets.
-    fn fingerprint(&self, text: &str) -> [u8; 32] {
-        match &self.vault {
-            Some(vault) => vault.fingerprint(text.as_bytes()),
-            None => Sha256::digest(text).into(),
-        }
-    }
-}
-
-/// The environment of a step: parameters, and birun's own variables.
-pub(crate) fn environment(
-    execution: &Execution,
-    step: &Step,
-    secrets: &BTreeMap<EnvName, Secret>,
-    started_at: DateTime<Utc>,
-) -> Vec<(EnvName, Secret)> {
-    let mut env: HashMap<EnvName, Secret> = HashMap::new();
-    for (name, value) in &execution.params {
-        if let Some(text) = crate::script::text_of(value) {
-            env.insert(name.clone(), Secret::new(text));
-        }
-    }
-    env.extend(secrets.iter().map(|(name, secret)| (name.clone(), secret.clone())));
-    let own = [
-        ("EXECUTION_ID", execution.id.to_string()),
-        ("STEP_ID", step.id.to_string()),
-        ("TARGET", step.target.to_string()),
-        ("ATTEMPT", step.attempt.to_string()),
-        ("STARTED_AT", started_at.to_rfc3339_opts(chrono::SecondsFormat::Micros, true)),
-    ];
-    env.extend(own.map(|(name, value)| (EnvName::own(name), Secret::new(value))));
-    let mut env: Vec<_> = env.into_iter().collect();
-    env.sort_by(|(a, _), (b, _)| a.cmp(b));
-    env
-}
-
-/// An upper bound of what is queued, so that the queue is counted only when it may be full.
-#[derive(Debug)]
-pub(crate) struct QueueGauge(AtomicU64);
-
-impl Default for QueueGauge {
-    fn default() -> Self {
-        Self(AtomicU64::new(u64::MAX))
-    }
-}
-
-impl QueueGauge {
-    fn may_be_full(&self, limit: u64) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bound| bound.checked_add(1)).unwrap_or(u64::MAX)
-            >= limit
-    }
-
-    fn counted(&self, queued: u64) {
-        self.0.store(queued + 1, Ordering::Relaxed);
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn submit(tx: &mut Tx<'_>, project: ProjectId, submission: &Sub
     statements.extend(insert_steps_once(project, &submission.steps)?);
     statements.push(audit::append_once(project, &submission.audit)?);
     let gone = || StoreError::Conflict { why: "the body of the script is gone".to_owned() };
-    tx.several(statements).await.map_err(|error| error.explain(Kind::Reference, gone))?;
+    tx.together(statements).await.map_err(|error| error.explain(Kind::Reference, gone))?;
     Ok(Submitted::Created)
 }
 

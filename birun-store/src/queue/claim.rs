@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::execution::rows::{EXECUTIONS, STEPS, read_execution, read_step};
-use crate::sql::{Bind, Tx, binds, padded, placeholders};
+use crate::sql::{Bind, Tx, binds, values};
 
 /// What a worker may take: what is nobody's or its own, and what belonged to a worker that is gone.
 /// A worker that takes only its own leaves what is nobody's.
@@ -25,15 +25,21 @@ macro_rules! takeable {
 macro_rules! claim {
     ($alive:literal, $lock:literal) => {
         concat!(
-            "WITH due AS MATERIALIZED (SELECT due.id ",
+            "WITH due AS MATERIALIZED (SELECT due.id, due.wake_at, due.n_pending + due.n_running + due.n_succeeded
+                + due.n_failed + due.n_cancelled + due.n_timed_out + due.n_unreachable + due.n_lost + due.n_skipped
+                AS steps ",
             takeable!(),
             " AND due.wake_at <= $3",
             $alive,
             " ORDER BY due.wake_at, due.id LIMIT $4",
             $lock,
-            ") UPDATE birun_executions SET status = 'running', detail = NULL, worker = $2,
-                reason = CASE WHEN reason = 'attempts_exhausted' THEN reason END, epoch = epoch + 1, rev = rev + 1, started_at = COALESCE(started_at, $3)
-            WHERE project_id = $1 AND id IN (SELECT id FROM due) RETURNING "
+            "), few AS (SELECT id FROM
+                (SELECT id, SUM(steps) OVER (ORDER BY wake_at, id) - steps AS before FROM due) AS counted
+                WHERE before < $5)
+            UPDATE birun_executions SET status = 'running', detail = NULL, worker = $2,
+                reason = CASE WHEN reason = 'attempts_exhausted' THEN reason END, epoch = epoch + 1, rev = rev + 1,
+                started_at = COALESCE(started_at, $3)
+            WHERE project_id = $1 AND id IN (SELECT id FROM few) RETURNING "
         )
     };
 }
@@ -46,6 +52,9 @@ const CLAIM_POSTGRES: &str =
 const NEXT_WAKE: &str = concat!("SELECT due.wake_at ", takeable!(), " ORDER BY due.wake_at, due.id LIMIT 1");
 const PUT_ASIDE: &str = "UPDATE birun_executions SET status = 'queued', worker = NULL, wake_at = $3, detail = $4,
     rev = rev + 1 WHERE project_id = $1 AND id = $2";
+
+/// A claim that has so many steps takes no further execution: all of them are read before it ends.
+const STEPS_AT_ONCE: u32 = 10_000;
 
 /// How long a row that cannot be read is left alone.
 const ASIDE: TimeDelta = TimeDelta::minutes(1);
@@ -60,7 +69,8 @@ pub(super) async fn claim(
     now: DateTime<Utc>,
 ) -> StoreResult<Vec<Claimed>> {
     let claim = tx.dialect().pick(CLAIM_SQLITE, CLAIM_POSTGRES);
-    let rows = tx.all(format!("{claim}{}", EXECUTIONS.columns), binds![project, worker, now, limit]).await?;
+    let rows =
+        tx.all(format!("{claim}{}", EXECUTIONS.columns), binds![project, worker, now, limit, STEPS_AT_ONCE]).await?;
     let mut steps = steps_of(tx, project, rows.iter().filter_map(|row| row.id()).collect()).await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in &rows {
@@ -89,11 +99,17 @@ async fn steps_of(
     if executions.is_empty() {
         return Ok(steps);
     }
-    let ids = padded(executions);
-    let list = placeholders(2, ids.len());
-    let sql =
-        format!("{} WHERE project_id = $1 AND execution_id IN ({list}) ORDER BY execution_id, ordinal", STEPS.select());
-    let values = std::iter::once(Bind::from(project)).chain(ids.into_iter().map(Bind::from)).collect();
+    let mut wanted: Vec<Bind> = executions.into_iter().map(Bind::from).collect();
+    // Few sizes, so that each statement stays prepared; nothing is equal to NULL.
+    wanted.resize(wanted.len().next_power_of_two(), Bind::Uuid(None));
+    // A list of rows, since a list of values may lead PostgreSQL to read the steps of the whole project.
+    let sql = format!(
+        "SELECT {} FROM (VALUES {}) AS wanted CROSS JOIN birun_steps
+        WHERE project_id = $1 AND execution_id = wanted.column1 ORDER BY execution_id, ordinal",
+        STEPS.columns,
+        values(2, 1, wanted.len())
+    );
+    let values = std::iter::once(Bind::from(project)).chain(wanted).collect();
     for row in tx.all(sql, values).await? {
         let mut columns = row.columns(STEPS.name);
         columns.uuid()?;

@@ -37,6 +37,9 @@ impl Dialect {
 /// Longest text that SQLite is given at once.
 const LONGEST: usize = 32 * 1024;
 
+/// Most values of statements that PostgreSQL is given at once: each text that differs is prepared anew.
+const MOST_VALUES: usize = 512;
+
 /// A statement with its values.
 pub(crate) struct Statement {
     sql: SqlStr,
@@ -152,6 +155,27 @@ impl<'c> Tx<'c> {
         Ok(done)
     }
 
+    /// Runs statements that do not build on one another, and whose outcomes nobody asks for.
+    ///
+    /// PostgreSQL gets them as one too, since each is a way to the server and back.
+    pub(crate) async fn together(&mut self, statements: Vec<Statement>) -> Result<(), DbError> {
+        let values: usize = statements.iter().map(|statement| statement.binds.len()).sum();
+        match self.dialect() {
+            Dialect::Postgres if values <= MOST_VALUES => {
+                self.run(woven(statements)).await?;
+                self.changed = true;
+            }
+            _ => drop(self.several(statements).await?),
+        }
+        Ok(())
+    }
+
+    /// Runs a statement and answers its rows, whatever it changed.
+    pub(crate) async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, DbError> {
+        let mut done = self.run(statement).await?;
+        Ok(done.pop().map(|done| done.rows).unwrap_or_default())
+    }
+
     /// Runs a text of one or more statements.
     async fn run(&mut self, text: Statement) -> Result<Vec<Done>, DbError> {
         let Statement { sql, binds } = text;
@@ -227,6 +251,24 @@ fn joined(statements: Vec<Statement>) -> Statement {
         text.push_str(";\n");
         values.append(&mut binds);
     }
+    Statement { sql: AssertSqlSafe(text).into_sql_str(), binds: values }
+}
+
+/// One statement of several that change rows: the last is the main one, the others go before it.
+fn woven(mut statements: Vec<Statement>) -> Statement {
+    let Some(last) = statements.pop() else { return Statement::new("SELECT 1", Vec::new()) };
+    let mut text = String::new();
+    let mut values = Vec::new();
+    for (number, Statement { sql, mut binds }) in statements.into_iter().enumerate() {
+        text.push_str(if number == 0 { "WITH " } else { ", " });
+        // Writing into a String cannot fail.
+        let _: Result<(), _> = write!(text, "part{number} AS (");
+        push_counting_on(&mut text, sql.as_str(), values.len());
+        text.push_str(")\n");
+        values.append(&mut binds);
+    }
+    push_counting_on(&mut text, last.sql.as_str(), values.len());
+    values.extend(last.binds);
     Statement { sql: AssertSqlSafe(text).into_sql_str(), binds: values }
 }
 
@@ -306,6 +348,15 @@ mod tests {
         let all = joined(vec![one, two, three]);
         assert_eq!(all.sql.as_str(), "UPDATE a SET b = $2, c = $10 WHERE d = $1;\nSELECT $3, $4;\nSELECT 5;\n");
         assert_eq!(all.binds.len(), 4);
+    }
+
+    #[test]
+    fn woven_statements_are_one() {
+        let insert = |values| Statement::new("INSERT INTO t VALUES ($1)", values);
+        let all = woven(vec![insert(binds![1]), insert(binds![2]), insert(binds![3])]);
+        let text = "WITH part0 AS (INSERT INTO t VALUES ($1))\n, part1 AS (INSERT INTO t VALUES ($2))\nINSERT INTO t VALUES ($3)";
+        assert_eq!((all.sql.as_str(), all.binds.len()), (text, 3));
+        assert_eq!(woven(vec![insert(binds![1])]).sql.as_str(), "INSERT INTO t VALUES ($1)");
     }
 
     #[tokio::test]

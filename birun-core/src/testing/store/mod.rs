@@ -155,6 +155,7 @@ pub fn cases() -> Vec<Case<Arc<dyn Store>>> {
             due_executions_are_claimed_oldest_wake_first,
             an_execution_is_not_claimed_before_its_wake,
             no_more_executions_are_claimed_than_asked_for,
+            a_claim_takes_no_more_steps_than_it_can_carry,
             a_claim_raises_epoch_and_rev_and_keeps_the_first_start,
             no_two_claimers_receive_the_same_execution,
             an_execution_goes_to_its_home_only,

@@ -59,6 +59,15 @@ pub(super) async fn no_more_executions_are_claimed_than_asked_for(store: &dyn St
     assert_eq!(sizes, [2, 2, 1, 0]);
 }
 
+pub(super) async fn a_claim_takes_no_more_steps_than_it_can_carry(store: &dyn Store) {
+    let wide = submit(store, &job("ping", 10_000)).await;
+    let small = submit(store, &job("ping", 1)).await;
+    let worker = worker(store).await;
+    for expected in [wide, small] {
+        assert_eq!(claim(store, worker).await, BTreeSet::from([expected]));
+    }
+}
+
 pub(super) async fn a_claim_raises_epoch_and_rev_and_keeps_the_first_start(store: &dyn Store) {
     let id = submit(store, &job("ping", 1)).await;
     let before = execution(store, id).await;

@@ -1,0 +1,52 @@
+//! What tells that a request is the same as one before.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::engine::Shared;
+use crate::execution::request::{Run, What};
+use crate::script::ParamValue;
+
+/// Everything that makes a request what it is, secrets too, in a form that does not change with birun.
+pub(super) fn request_text(run: &Run) -> Zeroizing<String> {
+    let what = match &run.what {
+        What::Script { selector, version } => json!({"script": selector, "version": version}),
+        What::Content { title, content, interpreter } => {
+            json!({"title": title, "content": content, "interpreter": interpreter})
+        }
+        What::Command { words } => json!({"command": words}),
+        What::Job { name } => json!({"job": name}),
+    };
+    let params: BTreeMap<&str, Value> = run
+        .params
+        .iter()
+        .map(|(name, value)| match value {
+            ParamValue::Plain(value) => (name.as_str(), json!({"plain": value})),
+            ParamValue::Secret(secret) => (name.as_str(), json!({"secret": secret.expose()})),
+        })
+        .collect();
+    let timeout = run.timeout.map(|timeout| timeout.as_millis().to_string());
+    let request = json!({
+        "what": what,
+        "targets": run.targets,
+        "params": params,
+        "strategy": run.strategy,
+        "timeout": timeout,
+        "settings": run.settings,
+    });
+    Zeroizing::new(request.to_string())
+}
+
+impl Shared {
+    /// A hash of a request, for its idempotency key. It may hold secrets, so the master key goes into
+    /// it: without that key nobody can try values against it. Without a master key there are no secrets.
+    pub(super) fn fingerprint(&self, text: &str) -> [u8; 32] {
+        match &self.vault {
+            Some(vault) => vault.fingerprint(text.as_bytes()),
+            None => Sha256::digest(text).into(),
+        }
+    }
+}
