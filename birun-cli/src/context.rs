@@ -128,7 +128,8 @@ impl Context {
 }
 
 fn read_token(path: &Path) -> CommandResult<Secret> {
-    let text = std::fs::read_to_string(path).map_err(|error| CommandError::file("read the token in", path, &error))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| CommandError::unreadable("read the token in", path, &error))?;
     Ok(Secret::new(text.trim()))
 }
 

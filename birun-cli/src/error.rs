@@ -52,7 +52,12 @@ impl CommandError {
         Self::new(Exit::USAGE, message)
     }
 
-    /// A file could not be used; `what` says for what, as in `read`.
+    /// A file that the user named could not be read; `what` says for what, as in `read`.
+    pub(crate) fn unreadable(what: &str, path: &Path, error: &std::io::Error) -> Self {
+        Self::usage(format!("cannot {what} {}", path.display())).because(error)
+    }
+
+    /// A file of birun's own could not be used; `what` says for what, as in `lock`.
     pub(crate) fn file(what: &str, path: &Path, error: &std::io::Error) -> Self {
         Self::failed(format!("cannot {what} {}", path.display())).because(error)
     }
@@ -103,7 +108,8 @@ const fn exit_of(code: ErrorCode) -> Exit {
         | ErrorCode::Invalid
         | ErrorCode::TooLarge
         | ErrorCode::UnknownParameter
-        | ErrorCode::MissingParameter => Exit::USAGE,
+        | ErrorCode::MissingParameter
+        | ErrorCode::CredentialUnreadable => Exit::USAGE,
         ErrorCode::Unauthenticated => Exit::NOT_SIGNED_IN,
         ErrorCode::Forbidden => Exit::FORBIDDEN,
         ErrorCode::NotFound | ErrorCode::NoTargetMatched => Exit::NOT_FOUND,
@@ -114,6 +120,12 @@ const fn exit_of(code: ErrorCode) -> Exit {
 
 impl From<birun_core::Error> for CommandError {
     fn from(error: birun_core::Error) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&birun_core::Error> for CommandError {
+    fn from(error: &birun_core::Error) -> Self {
         let out = Self::new(exit_of(error.code()), error.to_string());
         let out = match error.source() {
             Some(source) => out.because(source),
@@ -136,15 +148,21 @@ impl From<Problem> for CommandError {
     fn from(problem: Problem) -> Self {
         let code = problem.code.as_deref().and_then(|code| code.parse().ok());
         let exit = code.map_or_else(|| exit_of_status(problem.status), exit_of);
+        // A server tells callers of its API what to send; whoever sits here gives it in another way.
+        let hint = if exit == Exit::NOT_SIGNED_IN { Some(SIGN_IN.to_owned()) } else { problem.hint };
         Self::Failed(Box::new(Failure {
             exit,
             message: problem.detail,
             causes: Vec::new(),
-            hints: problem.hint.into_iter().collect(),
+            hints: hint.into_iter().collect(),
             request_id: problem.request_id,
         }))
     }
 }
+
+/// How a command is given the token of a server.
+const SIGN_IN: &str = "give the token in BIRUN_TOKEN, or in a file that a context of your config file names as \
+    token_file; the server keeps it in serve.json in its data directory, or in its --token-file";
 
 /// The exit code of an answer whose code this version does not know.
 const fn exit_of_status(status: u16) -> Exit {

@@ -3,8 +3,6 @@
 //! Commands hold no rules: each one parses, makes requests to the API, and renders the answers. The
 //! API is a server's, or that of an engine in this very process.
 
-#![expect(clippy::future_not_send, reason = "a command runs on the main thread, and nothing else waits for it")]
-
 mod args;
 mod client;
 mod command;

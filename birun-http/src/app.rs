@@ -19,6 +19,7 @@ use crate::answer::Links;
 use crate::auth::{Authenticate, InProcessPrincipal, nobody};
 use crate::metrics::MetricsSource;
 use crate::problem::{render, response_of};
+use crate::refusals::{Refusals, address_of};
 use crate::request_id::{X_REQUEST_ID, take_or_make};
 use crate::{document, headers, project, request_id};
 
@@ -93,13 +94,15 @@ impl Mount {
         self
     }
 
-    /// Builds the endpoint. Nothing runs in the background.
+    /// Builds the endpoint. Nothing runs in the background, but for a minute after a caller was
+    /// refused: what it goes on asking is counted then, and written into the audit log.
     ///
     /// # Errors
     /// `invalid` for a base path that is none.
     pub fn build(self) -> Result<App> {
         let base_path = check_base_path(&self.base_path)?;
         let inner = Inner {
+            refusals: Refusals::new(self.engine.clone()),
             engine: self.engine,
             auth: self.auth,
             allowed: document::routes().into_iter().map(|(path, methods)| (path, methods.join(", "))).collect(),
@@ -120,6 +123,7 @@ impl Mount {
 pub struct App(Arc<Inner>);
 
 struct Inner {
+    refusals: Refusals,
     engine: Engine,
     auth: Option<Arc<dyn Authenticate>>,
     routes: BoxEndpoint<'static>,
@@ -136,6 +140,11 @@ impl App {
     #[must_use]
     pub fn base_path(&self) -> &str {
         &self.0.base_path
+    }
+
+    /// Writes down what was only counted so far, callers that were refused: before the process ends.
+    pub async fn finish(&self) {
+        self.0.refusals.write_all().await;
     }
 }
 
@@ -165,9 +174,15 @@ impl Inner {
     async fn respond(&self, request: Request, request_id: &str) -> Response {
         let begun = Instant::now();
         let method = request.method().clone();
+        let stranger = request.data::<InProcessPrincipal>().is_none().then(|| address_of(&request));
         let answered = AssertUnwindSafe(self.answer(request, request_id)).catch_unwind().await;
         let answered = answered.unwrap_or_else(|_| response_of(Error::internal("a handler panicked")));
-        let mut response = render(answered, request_id).await;
+        let mut response = render(answered, request_id, stranger.is_some()).await;
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(address) = stranger
+        {
+            self.refusals.note(address, request_id).await;
+        }
         if response.status() == StatusCode::METHOD_NOT_ALLOWED {
             self.say_allowed(&mut response);
         }

@@ -45,7 +45,8 @@ impl HostKeys {
 
     /// Record a host key
     ///
-    /// Someone knows it to be right: it is approved at once.
+    /// Someone knows it to be right: it is approved at once. One that is pending is approved as `approve` does it; any
+    /// other is trusted beside those that are approved already.
     #[oai(path = "/host-keys", method = "post", operation_id = "create_host_key")]
     async fn create(
         &self,
@@ -72,7 +73,8 @@ impl HostKeys {
 
     /// Approve a host key
     ///
-    /// It is trusted from now on. A revoked key is refused (409).
+    /// It is trusted from now on, and takes the place of the server's approved keys of the same algorithm, which are
+    /// revoked. A revoked key is refused (409).
     #[oai(path = "/host-keys/:id/approve", method = "post", operation_id = "approve_host_key")]
     async fn approve(
         &self,

@@ -12,6 +12,7 @@ use poem::{Body, Endpoint};
 
 use crate::app::App;
 use crate::auth::InProcessPrincipal;
+use crate::problem::error_behind;
 
 /// A body that is read piece by piece. As long as nobody reads, nothing is produced; dropping it
 /// ends what produces it.
@@ -36,7 +37,9 @@ impl InProcess {
 
     /// Makes a request. The path begins with `/api/v1`, without the application's base path.
     ///
-    /// Every refusal is a response, as over a network. Dropping the future abandons the request.
+    /// Every refusal is a response, as over a network. The error behind it is among the response's
+    /// extensions, as an `Arc<birun_core::Error>`: what failed inside is told to nobody else, nor logged.
+    /// Dropping the future abandons the request.
     pub async fn send(&self, request: Request<Bytes>) -> Response<BodyStream> {
         let (parts, body) = request.into_parts();
         let mut request = poem::Request::builder().method(parts.method).uri(parts.uri).version(parts.version);
@@ -45,10 +48,15 @@ impl InProcess {
         }
         let mut request = request.body(Body::from_bytes(body));
         request.extensions_mut().insert(InProcessPrincipal(self.principal.clone()));
-        let (parts, body) = self.app.get_response(request).await.into_parts();
+        let response = self.app.get_response(request).await;
+        let error = error_behind(&response);
+        let (parts, body) = response.into_parts();
         let mut response = Response::new(body.into_bytes_stream().boxed());
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
+        if let Some(error) = error {
+            response.extensions_mut().insert(error);
+        }
         response
     }
 }

@@ -18,6 +18,7 @@ mod log;
 mod metrics;
 mod problem;
 mod project;
+mod refusals;
 mod request_id;
 mod schema;
 mod script;

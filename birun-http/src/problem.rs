@@ -118,12 +118,18 @@ pub(crate) fn failed(status: StatusCode, error: Error) -> poem::Error {
     refusal
 }
 
+/// The error that a response stands for, if it is one of birun's own.
+pub(crate) fn error_behind(response: &Response) -> Option<Arc<Error>> {
+    response.data::<Failure>().map(|failure| Arc::clone(&failure.0))
+}
+
 /// Writes an error response out as a problem; every other response passes as it is, and so does
 /// an answer of an operation's own (a readiness report with 503 is an answer).
 ///
 /// What the web framework refused by itself (an unknown route, a parameter that is no number)
-/// arrives as a status and a text, and becomes a problem here as well: nothing gets past.
-pub(crate) async fn render(mut response: Response, request_id: &str) -> Response {
+/// arrives as a status and a text, and becomes a problem here as well: nothing gets past. What failed
+/// inside is logged, unless the caller is told by other means.
+pub(crate) async fn render(mut response: Response, request_id: &str, logged: bool) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     if !is_error || response.content_type().is_some_and(|kind| kind.starts_with("application/json")) {
@@ -133,7 +139,7 @@ pub(crate) async fn render(mut response: Response, request_id: &str) -> Response
         Some(failure) => Arc::clone(&failure.0),
         None => Arc::new(from_text(status, &take_text(&mut response).await)),
     };
-    if status.is_server_error() {
+    if status.is_server_error() && logged {
         tracing::error!(request_id, code = %error.code(), cause = chain(&error), "the request failed");
     }
     let problem = Problem::of(status, &error, request_id);
@@ -268,7 +274,7 @@ mod tests {
     #[tokio::test]
     async fn what_failed_inside_stays_inside() {
         let error = Error::internal("row 7 of birun_secrets").with_source("hunter2");
-        let response = render(response_of(error), "r-1").await;
+        let response = render(response_of(error), "r-1", true).await;
         let text = response.into_body().into_string().await.unwrap();
         assert!(text.contains("r-1") && !text.contains("birun_secrets") && !text.contains("hunter2"), "{text}");
     }
@@ -277,7 +283,7 @@ mod tests {
     async fn a_text_of_the_framework_becomes_a_problem() {
         for status in [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED, StatusCode::BAD_GATEWAY] {
             let plain = Response::builder().status(status).body("not found");
-            let response = render(plain, "r-1").await;
+            let response = render(plain, "r-1", true).await;
             assert_eq!(response.status(), status);
             assert_eq!(response.content_type(), Some(PROBLEM_JSON));
         }

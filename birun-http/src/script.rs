@@ -2,7 +2,6 @@
 
 use birun_core::page::DEFAULT_LIMIT;
 use birun_core::script::{self, ScriptFilter};
-use birun_core::{ErrorCode, Gate, Result};
 use poem::web::Data;
 use poem_openapi::OpenApi;
 use poem_openapi::param::{Header, Path, Query};
@@ -37,12 +36,7 @@ impl Scripts {
     ) -> Result<Listed<Script>, ApiError<{ MALFORMED | INVALID }>> {
         let filter = ScriptFilter { name_contains: name.0 };
         let page = gate.scripts(&filter, page_request(LIST, limit.0, cursor.0.as_deref())?).await?;
-        let next = page.next;
-        let mut items = Vec::with_capacity(page.items.len());
-        for script in page.items {
-            items.extend(newest(&gate, script).await?.map(Script::without_content));
-        }
-        Ok(Listed::of(LIST, birun_core::page::Page { items, next }, |script| script))
+        Ok(Listed::of(LIST, page, Script::from))
     }
 
     /// Create a script with its first version
@@ -159,13 +153,4 @@ impl Scripts {
 fn versioned((script, newest): (script::Script, script::ScriptVersion)) -> Versioned<Script> {
     let version = script.version;
     Versioned::of(Script::of(script, newest.spec), version)
-}
-
-/// A script with its newest version; `None` if it was deleted meanwhile.
-async fn newest(gate: &Gate, script: script::Script) -> Result<Option<Script>> {
-    match gate.script_version(&script.id.into(), Some(script.latest)).await {
-        Ok(version) => Ok(Some(Script::of(script, version.spec))),
-        Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -1,6 +1,7 @@
 //! A database: connections for reading, and the writer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use birun_core::store::StoreResult;
@@ -9,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::connect::{Readers, Source, assert_durable};
 use crate::contact::Contact;
-use crate::sql::{DbError, Dialect, Kind, Operation, Tx, backend};
+use crate::sql::{DbError, Dialect, Kind, Operation, Tx, backend, in_migrated};
 use crate::writer::Writer;
 
 /// A read that takes longer has lost its server.
@@ -22,6 +23,8 @@ pub(crate) struct Database {
     readers: Readers,
     writer: Writer,
     contact: Arc<Contact>,
+    /// Whether the schema was found to be birun's.
+    migrated: AtomicBool,
 }
 
 impl Database {
@@ -35,7 +38,16 @@ impl Database {
         contact.answered();
         let dialect = source.dialect();
         let writer = Writer::start(&source, link, &contact).map_err(|error| backend(dialect, error))?;
-        Ok(Self { dialect, readers: source.readers(), writer, contact })
+        Ok(Self { dialect, readers: source.readers(), writer, contact, migrated: AtomicBool::new(false) })
+    }
+
+    /// Notes that the schema is birun's: a table that is missing from now on was taken away.
+    pub(crate) fn is_migrated(&self) {
+        self.migrated.store(true, Ordering::Relaxed);
+    }
+
+    fn judged<T>(&self, result: StoreResult<T>) -> StoreResult<T> {
+        result.map_err(|error| if self.migrated.load(Ordering::Relaxed) { in_migrated(error) } else { error })
     }
 
     /// For how long the database has answered this process without a gap.
@@ -50,7 +62,8 @@ impl Database {
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
-        self.writer.run(args, operation).await
+        let result = self.writer.run(args, operation).await;
+        self.judged(result)
     }
 
     /// Runs an operation that only reads, outside any transaction: each statement sees what is
@@ -60,14 +73,15 @@ impl Database {
         A: Send + Sync + 'static,
         T: Send + 'static,
     {
-        match &self.readers {
+        let result = match &self.readers {
             Readers::Writer => self.writer.run(args, operation).await,
             Readers::Sqlite(pool) => {
                 let mut conn = pool.acquire().await.map_err(|error| self.failed(error))?;
                 operation(&mut Tx::sqlite(&mut conn), &args).await
             }
             Readers::Postgres(pool) => self.read_postgres(pool, args, operation).await,
-        }
+        };
+        self.judged(result)
     }
 
     /// Reads within a limit: a link that was cut without notice never answers.

@@ -26,6 +26,9 @@ const UPDATE: &str = "UPDATE birun_host_keys SET algorithm = $3, public_key = $4
     origin = $7, version = $8, updated_at = $9 WHERE project_id = $1 AND id = $2 AND version = $8 - 1";
 const DELETE: &str = "DELETE FROM birun_host_keys WHERE project_id = $1 AND id = $2 AND version = $3";
 
+const OTHER_APPROVED: &str = "SELECT id FROM birun_host_keys WHERE project_id = $1 AND server_id = $2
+    AND algorithm = $3 AND status = 'approved' AND id <> $4 LIMIT 1";
+
 /// Changes nothing, and makes whoever else trusts a key of this server wait for the end of the transaction.
 const HOLD_SERVER: &str = "UPDATE birun_servers SET version = version WHERE project_id = $1 AND id = $2";
 const APPROVED: &str =
@@ -61,10 +64,28 @@ async fn create(tx: &mut Tx<'_>, project: ProjectId, key: &HostKey) -> StoreResu
     Ok(())
 }
 
-async fn trust(tx: &mut Tx<'_>, project: ProjectId, key: &HostKey) -> StoreResult<()> {
-    if tx.exec(HOLD_SERVER, binds![project, key.server_id]).await? == 0 {
-        return Err(StoreError::NotFound { kind: "server", selector: key.server_id.to_string() });
+/// Keeps everybody else from trusting a key of the same server until the transaction has ended.
+async fn hold_server(tx: &mut Tx<'_>, project: ProjectId, key: &HostKey) -> StoreResult<()> {
+    match tx.exec(HOLD_SERVER, binds![project, key.server_id]).await? {
+        0 => Err(StoreError::NotFound { kind: "server", selector: key.server_id.to_string() }),
+        _ => Ok(()),
     }
+}
+
+async fn approve(tx: &mut Tx<'_>, project: ProjectId, key: &HostKey, retired: &[HostKey]) -> StoreResult<()> {
+    hold_server(tx, project, key).await?;
+    for old in retired {
+        update(tx, project, old).await?;
+    }
+    let others = binds![project, key.server_id, &key.algorithm, key.id];
+    if tx.one(OTHER_APPROVED, others).await?.is_some() {
+        return Err(StoreError::Stale { kind: HOST_KEYS.kind });
+    }
+    update(tx, project, key).await
+}
+
+async fn trust(tx: &mut Tx<'_>, project: ProjectId, key: &HostKey) -> StoreResult<()> {
+    hold_server(tx, project, key).await?;
     if tx.one(APPROVED, binds![project, key.server_id]).await?.is_some() {
         return Err(StoreError::Conflict { why: "another host key is approved for the server".to_owned() });
     }
@@ -144,6 +165,19 @@ impl HostKeyStore for SqlStore {
 
     async fn trust_host_key(&self, scope: &Scope, key: &HostKey, audit: &AuditEntry) -> StoreResult<()> {
         self.audited(scope, key.clone(), audit, |tx, project, key| Box::pin(trust(tx, project, key))).await
+    }
+
+    async fn approve_host_key(
+        &self,
+        scope: &Scope,
+        key: &HostKey,
+        retired: &[HostKey],
+        audit: &[AuditEntry],
+    ) -> StoreResult<()> {
+        let args = (key.clone(), retired.to_vec());
+        let approve = self
+            .audited_by(scope, args, audit, |tx, project, (key, retired)| Box::pin(approve(tx, project, key, retired)));
+        approve.await
     }
 
     async fn update_host_key(&self, scope: &Scope, key: &HostKey, audit: &AuditEntry) -> StoreResult<()> {

@@ -5,17 +5,32 @@ use birun_core::audit::AuditEntry;
 use birun_core::gate::Scope;
 use birun_core::id::{ProjectId, ScriptId, Selector};
 use birun_core::page::{Page, PageRequest};
-use birun_core::script::{Content, ContentHash, Script, ScriptFilter, ScriptSpec, ScriptStore, ScriptVersion};
+use birun_core::script::{
+    Content, ContentHash, Script, ScriptFilter, ScriptSpec, ScriptStore, ScriptSummary, ScriptVersion,
+};
 use birun_core::store::{StoreError, StoreResult};
 
 use crate::SqlStore;
 use crate::json::json;
-use crate::sql::{Dialect, Kind, List, Row, Table, Tx, binds, read_all, short};
+use crate::sql::{Columns, Dialect, Kind, List, Row, Table, Tx, binds, read_all, short};
 
 const SCRIPTS: Table = Table {
     name: "birun_scripts",
     kind: "script",
     columns: "id, project_id, name, description, latest, version, created_at, updated_at",
+    named: true,
+};
+
+/// Scripts with their newest versions, without the bodies.
+const LISTED: Table = Table {
+    name: "(SELECT script.id, script.project_id, script.name, script.description, script.latest, script.version,
+        script.created_at, script.updated_at, newest.interpreter, newest.parameters, newest.targets,
+        newest.timeout_ms, newest.settings
+    FROM birun_scripts AS script JOIN birun_script_versions AS newest ON newest.project_id = script.project_id
+        AND newest.script_id = script.id AND newest.number = script.latest) AS listed",
+    kind: "script",
+    columns: "id, project_id, name, description, latest, version, created_at, updated_at, interpreter, parameters, \
+              targets, timeout_ms, settings",
     named: true,
 };
 
@@ -146,7 +161,22 @@ async fn delete(tx: &mut Tx<'_>, project: ProjectId, script: &Script) -> StoreRe
 }
 
 fn read(row: &Row) -> StoreResult<Script> {
+    read_script(&mut row.columns(SCRIPTS.name))
+}
+
+fn read_listed(row: &Row) -> StoreResult<ScriptSummary> {
     let mut columns = row.columns(SCRIPTS.name);
+    Ok(ScriptSummary {
+        script: read_script(&mut columns)?,
+        interpreter: columns.parsed()?,
+        parameters: columns.json()?,
+        targets: columns.opt_parsed()?,
+        timeout_ms: columns.opt_num()?,
+        settings: columns.json()?,
+    })
+}
+
+fn read_script(columns: &mut Columns<'_>) -> StoreResult<Script> {
     Ok(Script {
         id: ScriptId::from_uuid(columns.uuid()?),
         project_id: ProjectId::from_uuid(columns.uuid()?),
@@ -185,19 +215,25 @@ async fn list(
     project: ProjectId,
     filter: &ScriptFilter,
     page: PageRequest,
-) -> StoreResult<Page<Script>> {
+) -> StoreResult<Page<ScriptSummary>> {
     // A name holds no character that `replace` could take for something else; LIKE would.
-    let (sql, values) = List::of(&SCRIPTS, project)
+    let (sql, values) = List::of(&LISTED, project)
         .and_if("replace(name, ?, '') <> name", filter.name_contains.as_ref().filter(|text| !text.is_empty()))
         .page(page);
-    let scripts = read_all(&tx.all(sql, values).await?, read)?;
-    Ok(Page::from_rows(scripts, page, |script| script.id.as_uuid()))
+    let scripts = read_all(&tx.all(sql, values).await?, read_listed)?;
+    Ok(Page::from_rows(scripts, page, |listed| listed.script.id.as_uuid()))
 }
 
 async fn version(tx: &mut Tx<'_>, project: ProjectId, script: ScriptId, number: u32) -> StoreResult<ScriptVersion> {
-    let row = tx.one(format!("{VERSIONS} AND number = $3"), binds![project, script, number]).await?;
-    let not_found = || StoreError::NotFound { kind: "script version", selector: format!("{script} v{number}") };
-    read_version(&row.ok_or_else(not_found)?)
+    match tx.one(format!("{VERSIONS} AND number = $3"), binds![project, script, number]).await? {
+        Some(row) => read_version(&row),
+        None => {
+            // People know a script by its name, which is an id only if the script is gone too.
+            let named = SCRIPTS.find(tx, project, &script.into()).await.and_then(|row| read(&row));
+            let name = named.map_or_else(|_| script.to_string(), |script| script.name.to_string());
+            Err(StoreError::NotFound { kind: "script version", selector: format!("{name} v{number}") })
+        }
+    }
 }
 
 async fn versions(
@@ -263,7 +299,12 @@ impl ScriptStore for SqlStore {
         read(&row.await?)
     }
 
-    async fn scripts(&self, scope: &Scope, filter: &ScriptFilter, page: PageRequest) -> StoreResult<Page<Script>> {
+    async fn scripts(
+        &self,
+        scope: &Scope,
+        filter: &ScriptFilter,
+        page: PageRequest,
+    ) -> StoreResult<Page<ScriptSummary>> {
         let args = (scope.project(), filter.clone(), page);
         self.db.read(args, |tx, (project, filter, page)| Box::pin(list(tx, *project, filter, *page))).await
     }

@@ -94,7 +94,9 @@ impl SqlStore {
     /// # Errors
     /// `Schema` if a newer birun wrote the database, `Corrupt` if its migrations are not birun's.
     pub async fn migrate(&self) -> StoreResult<()> {
-        self.db.write((), |tx, ()| Box::pin(migrate::migrate(tx))).await
+        self.db.write((), |tx, ()| Box::pin(migrate::migrate(tx))).await?;
+        self.db.is_migrated();
+        Ok(())
     }
 
     /// Finishes what is queued and closes every connection. Afterwards every method answers `Unavailable`.
@@ -113,11 +115,28 @@ impl SqlStore {
     where
         A: Send + Sync + 'static,
     {
-        let args = (scope.project(), args, audit.clone(), change);
+        self.audited_by(scope, args, std::slice::from_ref(audit), change).await
+    }
+
+    /// The same for a change that several entries tell of.
+    pub(crate) async fn audited_by<A>(
+        &self,
+        scope: &Scope,
+        args: A,
+        audit: &[AuditEntry],
+        change: Change<A>,
+    ) -> StoreResult<()>
+    where
+        A: Send + Sync + 'static,
+    {
+        let args = (scope.project(), args, audit.to_vec(), change);
         let operation = self.db.write(args, |tx, (project, args, audit, change)| {
             Box::pin(async move {
                 change(tx, *project, args).await?;
-                audit::append(tx, *project, audit).await
+                for entry in audit {
+                    audit::append(tx, *project, entry).await?;
+                }
+                Ok(())
             })
         });
         operation.await

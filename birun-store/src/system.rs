@@ -22,7 +22,9 @@ async fn init(tx: &mut Tx<'_>, key: &String, value: &[u8]) -> StoreResult<Vec<u8
 #[async_trait]
 impl SystemStore for SqlStore {
     async fn check(&self) -> StoreResult<()> {
-        self.db.read((), |tx, ()| Box::pin(migrate::check(tx))).await
+        self.db.read((), |tx, ()| Box::pin(migrate::check(tx))).await?;
+        self.db.is_migrated();
+        Ok(())
     }
 
     async fn setting(&self, key: &str) -> StoreResult<Option<Vec<u8>>> {

@@ -170,7 +170,11 @@ impl Client {
         }
         let problem = Problem::read(head.status, &collect(body).await?);
         let similar = if problem.is_not_found() { self.similar(&request.names).await } else { None };
-        let error = CommandError::from(problem);
+        let error = match head.extensions.get::<Arc<birun_core::Error>>() {
+            // In process nothing is kept from us, and no log tells it.
+            Some(error) if head.status.is_server_error() => CommandError::from(error.as_ref()),
+            _ => CommandError::from(problem),
+        };
         Err(match similar {
             Some(name) => error.hint(format!("did you mean `{name}`?")),
             None => error,

@@ -52,7 +52,7 @@ impl Findings {
     fn add(&mut self, check: &str, found: CommandResult<String>) {
         let (status, message) = match found {
             Ok(message) => ("ok", message),
-            Err(CommandError::Ended(_)) => ("failed", String::new()),
+            Err(CommandError::Ended(_)) => ("failed", "interrupted".to_owned()),
             Err(CommandError::Failed(failure)) => {
                 self.hints.extend(failure.hints);
                 ("failed", std::iter::once(failure.message).chain(failure.causes).collect::<Vec<_>>().join(": "))
@@ -99,11 +99,23 @@ async fn look_at_birun(ctx: &Context, findings: &mut Findings) {
             for check in readiness.get("checks").and_then(Value::as_array).into_iter().flatten() {
                 let text = |field: &str| check.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
                 let well = check.get("ok") == Some(&json!(true));
-                let found = if well { Ok(String::new()) } else { Err(CommandError::failed(text("message"))) };
-                findings.add(&text("name"), found);
+                let name = text("name");
+                let found =
+                    if well { Ok(is_well(&name).to_owned()) } else { Err(CommandError::failed(text("message"))) };
+                findings.add(&name, found);
             }
         }
         Err(error) => findings.add("ready", Err(error)),
+    }
+}
+
+/// What it means that a part is ready.
+fn is_well(part: &str) -> &'static str {
+    match part {
+        "database" => "answers, and has the schema of this version",
+        "queue" => "can be read",
+        "key" => "is the one that the secrets are sealed with",
+        _ => "works",
     }
 }
 

@@ -14,8 +14,8 @@ use crate::context::Context;
 use crate::error::{CommandError, CommandResult};
 use crate::exit::Exit;
 use crate::input;
-use crate::live::{Interrupts, Layout, Printer};
-use crate::ui::{Format, Ui};
+use crate::live::{Board, Interrupts, Layout, Printer, Why, tell_end};
+use crate::ui::{Format, Ui, visible};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,8 +26,13 @@ Examples:
 
 /// Records that are taken in at once.
 const BATCH: usize = 64;
+/// Targets that are named where another one was meant.
+const NAMED: usize = 10;
 
 /// Show the output of an execution. All of it goes to stdout.
+///
+/// With -f, stderr tells how the execution ended, and why it does not go on if no worker drives it.
+/// The exit code is 0 however it ended: what was asked for is its output.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct LogsArgs {
@@ -75,53 +80,129 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: LogsArgs) -> CommandResult
         .query_opt("target", args.on.as_deref())
         .query_opt("step", args.step.as_deref())
         .query_opt("stream", args.stream.as_deref());
+    if let Some(target) = &args.on {
+        is_target(&client, &execution, target).await?;
+    }
+    let mut follower = Follower { ui, client: &client, id, follow: args.follow, why: Why::new() };
+    if args.follow {
+        follower.tell_orphaned(&execution);
+    }
     if args.raw {
-        return raw(ui, &client, &request.query("raw", true).query("follow", args.follow)).await;
+        follower.raw(&request.query("raw", true).query("follow", args.follow)).await?;
+    } else {
+        let layout = layout(&args, &client, &execution).await?;
+        follower.records(request, &args, layout).await?;
     }
-    let layout = layout(&args, &client, &execution).await?;
-    records(ui, &client, request, &args, layout).await
+    if args.follow { follower.tell_end().await } else { Ok(()) }
 }
 
-async fn raw(ui: &Ui, client: &Client, request: &Request) -> CommandResult {
-    let mut body = client.stream(request).await?;
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk.map_err(|error| CommandError::failed("the output broke off").because(&error))?;
-        ui.write(&chunk)?;
-    }
-    Ok(())
+/// Shows the output of one execution.
+struct Follower<'a> {
+    ui: &'a Ui,
+    client: &'a Client,
+    id: &'a str,
+    /// Until the execution has ended.
+    follow: bool,
+    why: Why,
 }
 
-async fn records(ui: &Ui, client: &Client, request: Request, args: &LogsArgs, layout: Layout) -> CommandResult {
-    let mut printer = Printer::new(ui, layout);
-    let mut interrupts = Interrupts::listen()?;
-    let since = args
-        .since
-        .and_then(|span| SystemClock::new().now().checked_sub_signed(chrono::TimeDelta::from_std(span).ok()?));
-    let mut output = client.output(request, args.follow).ready_chunks(BATCH);
-    loop {
-        let batch = tokio::select! {
-            batch = output.next() => batch,
-            () = printer.silence() => {
-                printer.end_silent_lines();
-                printer.flush(ui)?;
-                continue;
-            }
-            () = interrupts.next() => {
-                printer.end_lines();
-                printer.flush(ui)?;
-                return Err(CommandError::Ended(Exit::INTERRUPTED));
-            }
-        };
-        let Some(batch) = batch else { break };
-        for happening in batch {
-            if let Happening::Output(record) = happening? {
-                take(ui, &mut printer, &record, since, args.grep.as_ref())?;
-            }
+impl Follower<'_> {
+    async fn raw(&mut self, request: &Request) -> CommandResult {
+        let mut body = self.client.stream(request).await?;
+        loop {
+            let chunk = tokio::select! {
+                chunk = body.next() => chunk,
+                () = self.why.due(), if self.follow => {
+                    self.tell_why().await;
+                    continue;
+                }
+            };
+            let Some(chunk) = chunk else { return Ok(()) };
+            let chunk = chunk.map_err(|error| CommandError::failed("the output broke off").because(&error))?;
+            self.ui.write(&chunk)?;
         }
-        printer.flush(ui)?;
     }
-    printer.end_lines();
-    printer.flush(ui)
+
+    async fn records(&mut self, request: Request, args: &LogsArgs, layout: Layout) -> CommandResult {
+        let ui = self.ui;
+        let mut printer = Printer::new(ui, layout);
+        let mut interrupts = Interrupts::listen()?;
+        let since = args
+            .since
+            .and_then(|span| SystemClock::new().now().checked_sub_signed(chrono::TimeDelta::from_std(span).ok()?));
+        let mut output = self.client.output(request, self.follow).ready_chunks(BATCH);
+        loop {
+            let batch = tokio::select! {
+                batch = output.next() => batch,
+                () = printer.silence() => {
+                    printer.end_silent_lines();
+                    printer.flush(ui)?;
+                    continue;
+                }
+                () = self.why.due(), if self.follow => {
+                    self.tell_why().await;
+                    continue;
+                }
+                () = interrupts.next() => {
+                    printer.end_lines();
+                    printer.flush(ui)?;
+                    return Err(CommandError::Ended(Exit::INTERRUPTED));
+                }
+            };
+            let Some(batch) = batch else { break };
+            for happening in batch {
+                if let Happening::Output(record) = happening? {
+                    take(ui, &mut printer, &record, since, args.grep.as_ref())?;
+                }
+            }
+            printer.flush(ui)?;
+        }
+        printer.end_lines();
+        printer.flush(ui)
+    }
+
+    /// Says at once that nobody drives an execution that is said to run. One that is queued may be
+    /// taken up in the next moment.
+    fn tell_orphaned(&mut self, execution: &Value) {
+        if execution.get("status").and_then(Value::as_str) == Some("running")
+            && let Some(why) = self.why.news(execution)
+        {
+            self.ui.note(&visible(&why));
+        }
+    }
+
+    async fn tell_why(&mut self) {
+        if let Some(why) = self.why.ask(self.client, self.id).await {
+            self.ui.note(&visible(&why));
+        }
+    }
+
+    /// Says how the execution ended, as `birun run` does.
+    async fn tell_end(&self) -> CommandResult {
+        if !self.ui.format().is_for_people() || self.ui.is_quiet() {
+            return Ok(());
+        }
+        let execution = self.client.send(Request::get(["executions", self.id])).await?;
+        let steps = self.client.steps(Request::get(["executions", self.id, "steps"]).query("newest_attempt", true));
+        let mut board = Board::default();
+        board.change(execution, steps.await?);
+        tell_end(self.ui, &board);
+        Ok(())
+    }
+}
+
+/// Asserts that an execution has a target of this name: nothing is not what such a target wrote.
+async fn is_target(client: &Client, execution: &Value, target: &str) -> CommandResult {
+    let targets = client.targets_of(execution).await?;
+    if targets.iter().any(|known| known == target) {
+        return Ok(());
+    }
+    let short = execution.get("short_id").and_then(Value::as_str).unwrap_or_default();
+    let more = targets.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let named = targets.into_iter().take(NAMED).collect::<Vec<_>>().join(", ");
+    Err(CommandError::new(Exit::NOT_FOUND, format!("execution {short} has no target `{target}`"))
+        .hint(format!("it runs on {named}{more}")))
 }
 
 fn take(

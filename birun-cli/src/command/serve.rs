@@ -137,7 +137,8 @@ fn check(ctx: &Context, args: &ServeArgs) -> CommandResult {
 
 /// What callers show, as the administrator chose it.
 fn read_token(path: &Path) -> CommandResult<Secret> {
-    let text = std::fs::read_to_string(path).map_err(|error| CommandError::file("read the token in", path, &error))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| CommandError::unreadable("read the token in", path, &error))?;
     let token = text.trim();
     if token.len() < SHORTEST_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(CommandError::usage(format!("{} holds no token", path.display())).hint(format!(
@@ -156,6 +157,7 @@ fn new_token() -> CommandResult<Secret> {
 
 /// The API on its listeners.
 struct Api {
+    app: App,
     /// Where this machine's own command line reaches it.
     own_address: String,
     /// Where everyone reaches it.
@@ -193,6 +195,7 @@ impl Api {
             address: format!("{scheme}://{address}{}", app.base_path()),
             stop: CancellationToken::new(),
             served: TaskTracker::new(),
+            app: app.clone(),
         };
         api.keep_up(samples);
         if tls.is_some() {
@@ -223,12 +226,13 @@ impl Api {
         self.stop.cancel();
         self.served.close();
         self.served.wait().await;
+        self.app.finish().await;
     }
 }
 
 fn read_tls(args: &ServeArgs) -> CommandResult<Option<Tls>> {
     let (Some(chain), Some(key)) = (&args.tls_cert, &args.tls_key) else { return Ok(None) };
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| CommandError::file("read", path, &error));
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| CommandError::unreadable("read", path, &error));
     Ok(Some(Tls::from_pem(&read(chain)?, &read(key)?)?))
 }
 

@@ -79,7 +79,7 @@ fn text_of(path: &Path) -> CommandResult<String> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(String::new())
         }
-        read => read.map_err(|error| CommandError::file("read", path, &error)),
+        read => read.map_err(|error| CommandError::unreadable("read", path, &error)),
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) fn read_text(path: &Path) -> CommandResult<String> {
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             Err(CommandError::usage(format!("{} is not UTF-8 text", path.display())))
         }
-        Err(error) => Err(CommandError::file("read", path, &error)),
+        Err(error) => Err(CommandError::unreadable("read", path, &error)),
     }
 }
 

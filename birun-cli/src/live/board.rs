@@ -22,6 +22,8 @@ pub(crate) struct StepView {
     pub(crate) status: String,
     pub(crate) reason: Option<String>,
     pub(crate) detail: Option<String>,
+    pub(crate) error: Option<String>,
+    pub(crate) hint: Option<String>,
     pub(crate) exit_code: Option<i64>,
     pub(crate) signal: Option<String>,
     pub(crate) kill: Option<Kill>,

@@ -7,14 +7,16 @@ mod printer;
 mod progress;
 mod summary;
 mod watch;
+mod why;
 
 use std::time::Duration;
 
 pub(crate) use board::Board;
 pub(crate) use interrupt::Interrupts;
 pub(crate) use printer::{Layout, Printer};
-pub(crate) use summary::{header, subject_of};
+pub(crate) use summary::{header, subject_of, tell_end};
 pub(crate) use watch::{ExitOf, Watch, how_to_go_on};
+pub(crate) use why::Why;
 
 /// An unfinished line is shown after so much silence: it may be a question.
 const SILENCE: Duration = Duration::from_millis(200);

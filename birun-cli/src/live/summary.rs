@@ -1,10 +1,12 @@
 //! What is said before and after the output: the header, a mark for each target, the end, and what to do next.
 
+use birun_core::execution::Amount;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::Board;
 use super::board::StepView;
-use crate::ui::{Paint, Tone, elapsed, visible};
+use crate::ui::{Paint, Tone, Ui, elapsed, visible};
 
 /// Targets with a mark of their own; beyond that only those that did not succeed have one.
 const ALL_MARKED: usize = 20;
@@ -12,6 +14,8 @@ const ALL_MARKED: usize = 20;
 const MAX_MARKS: usize = 50;
 /// Width to which marks are put side by side.
 const WIDTH: usize = 100;
+/// Targets that one hint names at most, besides the one that it is for.
+const NAMED: usize = 5;
 
 /// `execution 7d20c1a9 · disk-report v7 · 3 targets · parallel 3`
 pub(crate) fn header(board: &Board) -> String {
@@ -20,11 +24,23 @@ pub(crate) fn header(board: &Board) -> String {
     if total == 1 {
         parts.push(board.text("targets").unwrap_or_default().to_owned());
     } else {
-        let parallel = board.execution.pointer("/strategy/parallel").and_then(Value::as_u64).unwrap_or(1);
         parts.push(format!("{total} targets"));
-        parts.push(format!("parallel {}", parallel.min(total)));
+        parts.extend(widths(&board.execution, total));
     }
     visible(&parts.join(" · ")).into_owned()
+}
+
+/// How many targets are run on at once: in batches, in parallel, or so many of each batch in parallel.
+fn widths(execution: &Value, total: u64) -> Vec<String> {
+    let strategy = |field: &str| execution.pointer(&format!("/strategy/{field}"));
+    let parallel = strategy("parallel").and_then(Value::as_u64).unwrap_or(1).min(total);
+    let batch = strategy("batch").and_then(|batch| Amount::deserialize(batch).ok());
+    let batch = batch.map(|batch| batch.of(usize::try_from(total).unwrap_or(usize::MAX)) as u64);
+    match batch.filter(|batch| *batch < total) {
+        None => vec![format!("parallel {parallel}")],
+        Some(batch) if parallel < batch => vec![format!("batches of {batch}"), format!("parallel {parallel}")],
+        Some(batch) => vec![format!("batches of {batch}")],
+    }
 }
 
 /// What an execution runs: its title, and the version of a stored script.
@@ -36,8 +52,18 @@ pub(crate) fn subject_of(execution: &Value) -> String {
     }
 }
 
+/// Says how an execution ended: a mark for each target, the end in words, and what can be done next.
+pub(crate) fn tell_end(ui: &Ui, board: &Board) {
+    let paint = ui.err_paint();
+    if board.total() > 1 {
+        marks(board, paint).iter().for_each(|line| ui.note(line));
+    }
+    ui.note(&end(board, paint));
+    hints(board).iter().for_each(|hint| ui.hint(&visible(hint)));
+}
+
 /// A mark for each target, several on a line.
-pub(super) fn marks(board: &Board, paint: Paint) -> Vec<String> {
+fn marks(board: &Board, paint: Paint) -> Vec<String> {
     let all: Vec<&StepView> = board.steps().collect();
     let shown = all.iter().filter(|step| all.len() <= ALL_MARKED || !step.succeeded());
     let marks: Vec<(usize, String)> = shown.map(|step| mark(step, paint)).collect();
@@ -98,7 +124,7 @@ fn side_by_side(marks: impl Iterator<Item = (usize, String)>) -> Vec<String> {
 }
 
 /// `failed: 2 succeeded, 1 unreachable (10.1s)`
-pub(super) fn end(board: &Board, paint: Paint) -> String {
+fn end(board: &Board, paint: Paint) -> String {
     let status = board.status();
     let word = paint.tone(Tone::of_status(status), status.replace('_', " "));
     let took = match (board.instant("created_at"), board.instant("finished_at")) {
@@ -134,9 +160,10 @@ fn counts(board: &Board) -> String {
 }
 
 /// What can be done after an end that was none of success.
-pub(super) fn hints(board: &Board) -> Vec<String> {
+fn hints(board: &Board) -> Vec<String> {
     let mut hints: Vec<String> =
         board.steps().filter_map(|step| step.kill.as_ref()).filter_map(|kill| kill.detail.clone()).take(3).collect();
+    hints.extend(hints_by_error(board));
     let unsuccessful = board.steps().filter(|step| !step.succeeded()).count();
     if board.status() == "succeeded" || board.total() <= 1 || unsuccessful == 0 {
         return hints;
@@ -145,6 +172,31 @@ pub(super) fn hints(board: &Board) -> Vec<String> {
     let done = if board.status() == "cancelled" { "unfinished" } else { "failed" };
     hints.push(format!("retry the {done} {what} with  birun execution retry {} --failed-only", board.short_id()));
     hints
+}
+
+/// What can be done about each kind of error, told for the first target that met it; the others are
+/// named where it is not the very same for them.
+fn hints_by_error(board: &Board) -> Vec<String> {
+    let mut kinds: Vec<(&str, &str, Vec<&str>)> = Vec::new();
+    for step in board.steps() {
+        let (Some(error), Some(hint)) = (&step.error, &step.hint) else { continue };
+        match kinds.iter_mut().find(|(known, ..)| known == error) {
+            Some((_, told, others)) if told != hint => others.push(&step.target),
+            Some(_) => {}
+            None => kinds.push((error, hint, Vec::new())),
+        }
+    }
+    kinds.into_iter().map(|(_, hint, others)| format!("{hint}{}", likewise(&others))).collect()
+}
+
+fn likewise(others: &[&str]) -> String {
+    match (others.get(..NAMED), others.get(NAMED..)) {
+        (Some(named), Some(more)) if !more.is_empty() => {
+            format!(" (likewise for {} and {} more)", named.join(", "), more.len())
+        }
+        _ if others.is_empty() => String::new(),
+        _ => format!(" (likewise for {})", others.join(", ")),
+    }
 }
 
 #[cfg(test)]
@@ -196,6 +248,44 @@ mod tests {
         let board = board("failed", &[unreachable]);
         assert_eq!(end(&board, PLAIN), "failed: connect 10.0.0.9:22: timed out after 10s (10.1s)");
         assert!(hints(&board).is_empty());
+    }
+
+    #[test]
+    fn batches_are_announced_as_batches() {
+        let steps: Vec<Value> = (0..8).map(|at| step(at, &format!("web-{at}"), "pending")).collect();
+        let mut board = board("running", &steps);
+        for (parallel, batch, expected) in [
+            (10, Value::Null, "8 targets · parallel 8"),
+            (10, json!(2), "8 targets · batches of 2"),
+            (10, json!("25%"), "8 targets · batches of 2"),
+            (2, json!(4), "8 targets · batches of 4 · parallel 2"),
+            (3, json!(20), "8 targets · parallel 3"),
+        ] {
+            board.execution["strategy"] = json!({"parallel": parallel, "batch": batch});
+            assert_eq!(header(&board), format!("execution 7d20c1a9 · disk-report v7 · {expected}"));
+        }
+    }
+
+    #[test]
+    fn each_kind_of_error_has_one_hint() {
+        let failed = |position: u64, target: &str, error: &str, hint: &str| {
+            let mut step = step(position, target, "unreachable");
+            step["error"] = json!(error);
+            step["hint"] = json!(hint);
+            step
+        };
+        let mut steps = vec![
+            failed(0, "db-1", "connect_failed", "nothing listens there"),
+            failed(1, "db-2", "connect_failed", "nothing listens there"),
+            failed(2, "web-1", "host_key_unknown", "approve web-1"),
+            failed(3, "web-2", "host_key_unknown", "approve web-2"),
+            failed(4, "web-3", "host_key_unknown", "approve web-3"),
+        ];
+        let told = |steps: &[Value]| hints(&board("failed", steps));
+        assert_eq!(told(&steps)[..2], ["nothing listens there", "approve web-1 (likewise for web-2, web-3)"]);
+        steps.extend((5..12).map(|at| failed(at, &format!("web-{at}"), "host_key_unknown", &format!("{at}"))));
+        let expected = "approve web-1 (likewise for web-2, web-3, web-5, web-6, web-7 and 4 more)";
+        assert_eq!(told(&steps)[1], expected);
     }
 
     #[test]

@@ -8,15 +8,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::board::StepView;
 use super::progress::Progress;
-use super::{Board, Interrupts, Layout, Printer, header, summary};
+use super::{Board, Interrupts, Layout, Printer, Why, header, tell_end};
 use crate::client::{Happening, Request};
 use crate::context::Session;
 use crate::error::{CommandError, CommandResult};
 use crate::exit::Exit;
 use crate::ui::{Format, Ui, visible};
 
-/// After this time a user wants to know why nothing happens.
-const WHY: Duration = Duration::from_millis(1500);
 /// Happenings that are taken in at once.
 const BATCH: usize = 64;
 /// The end of time, for waits that have none.
@@ -48,6 +46,7 @@ struct Watcher<'a> {
     printer: Printer,
     progress: Progress,
     interrupts: Interrupts,
+    why: Why,
     presses: u32,
 }
 
@@ -75,6 +74,7 @@ impl Watch {
             progress: Progress::new(ui),
             board,
             interrupts,
+            why: Why::new(),
             presses: 0,
         };
         let watched = watcher.until_the_end(self.timeout).await;
@@ -113,7 +113,6 @@ impl Watcher<'_> {
         let id = self.board.text("id").unwrap_or_default().to_owned();
         let mut happenings = self.session.client.follow(&id).ready_chunks(BATCH);
         let give_up = Instant::now() + timeout.unwrap_or(NEVER);
-        let mut why_at = Instant::now() + WHY;
         loop {
             tokio::select! {
                 batch = happenings.next() => {
@@ -125,10 +124,7 @@ impl Watcher<'_> {
                     self.printer.end_silent_lines();
                     self.flush()?;
                 }
-                () = sleep_until(why_at) => {
-                    why_at = Instant::now() + NEVER;
-                    self.tell_why(&id).await;
-                }
+                () = self.why.due() => self.tell_why(&id).await,
                 () = sleep_until(give_up) => return Err(self.given_up()),
             }
         }
@@ -181,14 +177,13 @@ impl Watcher<'_> {
         }
     }
 
-    /// Says why nothing runs yet.
-    async fn tell_why(&self, id: &str) {
-        if !matches!(self.board.status(), "queued" | "waiting") {
-            return;
+    /// Says why nothing goes on. What this process drives itself goes on as long as it lives.
+    async fn tell_why(&mut self, id: &str) {
+        if self.session.drives() && self.board.status() == "running" {
+            return self.why.later();
         }
-        let Ok(execution) = self.session.client.send(Request::get(["executions", id])).await else { return };
-        if let Some(why) = execution.get("why").and_then(Value::as_str) {
-            self.progress.aside(|| self.ui.note(&format!("{}: {}", self.board.status(), visible(why))));
+        if let Some(why) = self.why.ask(&self.session.client, id).await {
+            self.progress.aside(|| self.ui.note(&visible(&why)));
         }
     }
 
@@ -241,12 +236,7 @@ impl Watcher<'_> {
         if !self.ui.format().is_for_people() {
             return still_watched(self.tell_as_data());
         }
-        let paint = self.ui.err_paint();
-        if self.board.total() > 1 {
-            summary::marks(&self.board, paint).iter().for_each(|line| self.ui.note(line));
-        }
-        self.ui.note(&summary::end(&self.board, paint));
-        summary::hints(&self.board).iter().for_each(|hint| self.ui.hint(&visible(hint)));
+        tell_end(self.ui, &self.board);
         Ok(())
     }
 

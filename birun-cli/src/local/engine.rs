@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use birun_core::Store;
 use birun_core::engine::{Engine, EngineBuilder, Limits};
 use birun_core::inventory::HostKeyPolicy;
+use birun_core::{Store, StoreError};
 use birun_exec::LocalExecutor;
 use birun_exec::ssh::{SshExecutor, SshKeys};
 use birun_store::log::FileLogs;
@@ -70,7 +70,13 @@ pub(crate) async fn connect_store(settings: &Settings, dir: &DataDir) -> Command
         workers: Some(dir.workers()),
         ..StoreOptions::default()
     };
-    Ok(SqlStore::open_with(&url_of(settings, dir), options).await?)
+    SqlStore::open_with(&url_of(settings, dir), options).await.map_err(|error| match error {
+        // What the settings say is no database's address.
+        StoreError::Conflict { why } => {
+            CommandError::usage(why).hint("a database is  sqlite://FILE  or  postgres://USER@HOST/NAME")
+        }
+        error => error.into(),
+    })
 }
 
 /// Opens the store; a SQLite file, which is birun's own, is brought to the present schema. A

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use birun_core::testing::harness::Suite;
+use birun_core::testing::harness::{Need, Suite};
 use birun_exec::testing::{Act, Admission, Script, ScriptedServer};
 
 use crate::birun::Home;
@@ -25,9 +25,13 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("sshd_that_hangs_is_told_with_the_phase", &[], hanging_sshd);
     suite.test("sshd_that_tells_no_exit_status_is_no_success", &[], || async { silent_end().await });
     suite.plain("credential_in_use_is_not_deleted", &[], credential_in_use);
+    suite.plain("credential_that_was_made_for_a_server_goes_with_it", &[], credential_of_a_server);
     suite.plain("deleting_without_a_yes_is_refused", &[], delete_needs_yes);
     suite.plain("config_file_with_a_fault_shows_the_place", &[], config_fault);
     suite.plain("password_in_the_address_of_a_database_is_refused", &[], database_password);
+    suite.plain("database_url_that_is_none_is_a_usage_error", &[], database_url);
+    suite.plain("failure_in_this_process_is_told_once", &[Need::program("sqlite3")], local_failure);
+    suite.plain("doctor_says_what_it_found", &[], doctor);
     suite.plain("project_file_may_not_choose_the_server", &[], project_file);
 }
 
@@ -54,6 +58,11 @@ fn unknown_script() {
         "error: no script `disk-reprot`\n\n\
          hint: see what there is with  birun script list;  a file needs a slash: ./NAME\n\
          hint: did you mean `disk-report`?\n",
+    );
+    home.run(&["run", "disk-report", "--on", "local", "--script-version", "9"]).fails(
+        &home,
+        6,
+        "error: no script version `disk-report v9`\n",
     );
     home.run(&["run", "disk-report"]).fails(
         &home,
@@ -105,7 +114,7 @@ fn unreadable_file() {
     let home = Home::new();
     home.run(&["run", "./nothing.sh"]).fails(
         &home,
-        1,
+        2,
         "error: cannot read ./nothing.sh\n  caused by: No such file or directory (os error 2)\n",
     );
     std::fs::write(home.work().join("binary"), [0xff, 0xfe]).expect("a file");
@@ -117,8 +126,8 @@ fn unreadable_key() {
     let key = home.file("id", "this is no key\n");
     home.run(&["server", "add", "web-1", "deploy@10.0.0.5", "--key", &key]).fails(
         &home,
-        1,
-        "error: this is not a private key\n\n\
+        2,
+        "error: credential `web-1`: this is not a private key\n\n\
          hint: give a private key file, which begins with -----BEGIN … PRIVATE KEY-----\n",
     );
     assert_eq!(home.ok(&["credential", "list", "-o", "name"]) + &home.ok(&["server", "list", "-o", "name"]), "");
@@ -151,8 +160,8 @@ fn wrong_passphrase() {
     let ended = home.run(&["credential", "create", "deploy", "--key", &key, "--passphrase-file", "wrong"]);
     ended.fails(
         &home,
-        1,
-        "error: the passphrase is wrong, or the key is damaged\n\nhint: try it with  ssh-keygen -y -f FILE\n",
+        2,
+        "error: credential `deploy`: the passphrase is wrong, or the key is damaged\n\nhint: try it with  ssh-keygen -y -f FILE\n",
     );
     home.file("right", "hunter2\n");
     home.ok(&["credential", "create", "deploy", "--key", &key, "--passphrase-file", "right"]);
@@ -221,7 +230,8 @@ fn unreachable_host() {
     home.run(&["exec", "--on", "db-1", "--", "true"]).fails(
         &home,
         5,
-        "execution <id> · true · db-1\nfailed: connect 127.0.0.1:<port>: connection refused (<time>)\n",
+        "execution <id> · true · db-1\nfailed: connect 127.0.0.1:<port>: connection refused (<time>)\n\
+         hint: nothing listens there; check the port, and whether the SSH server runs\n",
     );
     home.run(&["server", "test", "db-1"]).fails(
         &home,
@@ -239,7 +249,8 @@ fn hanging_sshd() {
     home.run(&["exec", "--on", "web-1", "--", "true"]).fails(
         &home,
         5,
-        "execution <id> · true · web-1\nfailed: 127.0.0.1:<port>: timed out in banner after 10s (<time>)\n",
+        "execution <id> · true · web-1\nfailed: 127.0.0.1:<port>: timed out in banner after 10s (<time>)\n\
+         hint: see which stage fails, and what can be done, with  birun server test web-1\n",
     );
 }
 
@@ -265,10 +276,51 @@ async fn silent_end() {
 fn credential_in_use() {
     let home = Home::new();
     home.file("password", "hunter2");
-    home.ok(&["server", "add", "web-1", "deploy@10.0.0.5", "--password-file", "password"]);
-    home.run(&["-y", "credential", "delete", "web-1"]).fails(&home, 7, "error: a server uses the credential `web-1`\n");
+    home.ok(&["credential", "create", "deploy", "--password-file", "password"]);
+    home.ok(&["server", "add", "web-1", "deploy@10.0.0.5", "--credential", "deploy"]);
+    home.run(&["-y", "credential", "delete", "deploy"]).fails(
+        &home,
+        7,
+        "error: a server uses the credential `deploy`\n",
+    );
     home.ok(&["-y", "server", "delete", "web-1"]);
-    home.ok(&["-y", "credential", "delete", "web-1"]);
+    home.ok(&["-y", "credential", "delete", "deploy"]);
+}
+
+/// A credential that was made for a server goes with the last server that uses it; one that a person
+/// stored stays.
+fn credential_of_a_server() {
+    let home = Home::new();
+    home.file("password", "hunter2");
+    let add = |name: &str, credential: [&str; 2]| {
+        home.ok(&[&["server", "add", name, "deploy@10.0.0.5"][..], &credential].concat());
+    };
+    let credentials = || home.ok(&["credential", "list", "-o", "name"]);
+    home.ok(&["credential", "create", "deploy", "--password-file", "password"]);
+    for _ in 0..2 {
+        add("web-1", ["--password-file", "password"]);
+        add("web-2", ["--credential", "web-1"]);
+        add("web-3", ["--credential", "deploy"]);
+        let dry = home.ok(&["server", "delete", "web-1", "--dry-run"]);
+        assert!(dry.contains("/credentials/web-1"), "{dry}");
+        home.ok(&["-y", "server", "delete", "web-1", "web-3"]);
+        assert_eq!(credentials(), "web-1\ndeploy\n");
+        let ended = home.run(&["-y", "server", "delete", "web-2"]);
+        assert_eq!((ended.code, ended.err.as_str()), (Some(0), "deleted server web-2\ndeleted credential web-1\n"));
+        assert_eq!(credentials(), "deploy\n");
+    }
+    // What was left behind, by a process that was killed between the two, is replaced.
+    add("web-1", ["--password-file", "password"]);
+    home.ok(&["server", "edit", "web-1", "--no-credential"]);
+    home.ok(&["-y", "server", "delete", "web-1"]);
+    assert_eq!(credentials(), "web-1\ndeploy\n");
+    add("web-1", ["--password-file", "password"]);
+    home.run(&["server", "add", "deploy", "deploy@10.0.0.5", "--password-file", "password"]).fails(
+        &home,
+        7,
+        "error: a credential named `deploy` exists already\n\n\
+         hint: use the credential that there is with  --credential deploy\n",
+    );
 }
 
 fn delete_needs_yes() {
@@ -280,6 +332,20 @@ fn delete_needs_yes() {
         "error: delete group db? nobody is there to say yes\n\nhint: give  --yes\n",
     );
     home.ok(&["group", "delete", "db", "--yes"]);
+    home.ok(&["server", "add", "web-1", "deploy@10.0.0.5"]);
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+    home.ok(&["server", "host-key", "add", "web-1", key]);
+    home.run(&["server", "host-key", "revoke", "web-1"]).fails(
+        &home,
+        2,
+        "error: revoke host key ssh-ed25519 SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU of web-1? \
+         nobody is there to say yes\n\nhint: give  --yes\n",
+    );
+    home.ok(&["server", "host-key", "revoke", "web-1", "--yes"]);
+    let key = &home.json(&["server", "host-key", "list", "web-1"])["items"][0];
+    assert_eq!(key["status"], "revoked");
+    home.ok(&["-y", "server", "host-key", "delete", key["id"].as_str().expect("an id")]);
+    assert_eq!(home.json(&["server", "host-key", "list", "web-1"])["items"].as_array().map(Vec::len), Some(0));
 }
 
 fn config_fault() {
@@ -298,6 +364,44 @@ fn database_password() {
         "error: everyone on this machine can read a command line, and a password does not belong there\n\n\
          hint: give the URL in BIRUN_DATABASE_URL, or in your config file\n",
     );
+}
+
+/// A URL that is no database's is a mistake in the command line.
+fn database_url() {
+    let home = Home::new();
+    home.run(&["--database-url", "bogus://", "status"]).fails(
+        &home,
+        2,
+        "error: the database URL begins with neither sqlite:// nor postgres://\n\n\
+         hint: a database is  sqlite://FILE  or  postgres://USER@HOST/NAME\n",
+    );
+}
+
+/// What fails inside the engine of this process is told once, with what is underneath.
+fn local_failure() {
+    let home = Home::new();
+    home.ok(&["status"]);
+    let database = home.data().join("birun.db");
+    let dropped = std::process::Command::new("sqlite3").arg(&database).arg("DROP TABLE birun_server_groups").status();
+    assert!(dropped.expect("sqlite3").success());
+    home.run(&["group", "list"]).fails(
+        &home,
+        1,
+        "error: stored data is damaged: no such table: birun_server_groups\n\n\
+         hint: stop all work on the database, keep a copy, and restore the last good backup\n",
+    );
+}
+
+/// Every check of a sound installation says what was found.
+fn doctor() {
+    let home = Home::new();
+    let checks = home.json(&["doctor"]);
+    let checks = checks["items"].as_array().expect("a list");
+    assert!(checks.len() >= 5, "{checks:#?}");
+    for check in checks {
+        assert_eq!(check["status"], "ok", "{check}");
+        assert_ne!(check["message"], "", "{check}");
+    }
 }
 
 fn project_file() {

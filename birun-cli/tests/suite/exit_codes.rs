@@ -58,8 +58,13 @@ fn without_token() {
     let home = Home::new();
     let serve = home.serve(&[]);
     let stranger = Home::new();
-    let ended = stranger.run(&["--server", &serve.address, "status"]);
-    assert_eq!(ended.code, Some(4), "{ended:#?}");
+    stranger.run(&["--server", &serve.address, "status"]).fails(
+        &stranger,
+        4,
+        "error: nobody is signed in, or the token is not valid\n\n\
+         hint: give the token in BIRUN_TOKEN, or in a file that a context of your config file names as token_file; \
+         the server keeps it in serve.json in its data directory, or in its --token-file\n",
+    );
     let ended = stranger.run_with(&["--server", &serve.address, "status"], &[("BIRUN_TOKEN", "wrong")], "");
     assert_eq!(ended.code, Some(4), "{ended:#?}");
 }

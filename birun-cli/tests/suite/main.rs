@@ -13,6 +13,7 @@ mod errors;
 mod exit_codes;
 mod interrupts;
 mod kill;
+mod logs;
 mod output;
 mod random;
 mod rekey;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     interrupts::add(&mut suite);
     audit::add(&mut suite);
     rekey::add(&mut suite);
+    logs::add(&mut suite);
     secrets::add(&mut suite);
     serve::add(&mut suite);
     ssh::add(&mut suite);

@@ -12,6 +12,7 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("server_is_added_tested_and_run_on", &sshd, whole_way);
     suite.plain("unknown_host_key_is_refused_until_it_is_approved", &sshd, unknown_key);
     suite.plain("changed_host_key_is_refused_with_both_fingerprints", &sshd, changed_key);
+    suite.plain("approved_host_key_replaces_the_one_before", &sshd, replaced_key);
     suite.plain("several_targets_are_told_apart", &sshd, several);
     suite.plain("unreachable_host_names_the_stage", &[], unreachable);
     suite.plain("retry_runs_what_did_not_succeed", &sshd, retry);
@@ -101,7 +102,9 @@ fn unknown_key() {
         5,
         &format!(
             "execution <id> · true · web-1\nfailed: 127.0.0.1:<port>: no host key is approved for web-1; \
-             it offers ssh-ed25519 {offered} (<time>)\n"
+             it offers ssh-ed25519 {offered} (<time>)\n\
+             hint: compare the fingerprint with the server's own, then run  \
+             birun server host-key approve web-1 {offered}\n"
         ),
     );
     let stranger = home.run(&["server", "host-key", "approve", "web-1", "SHA256:none"]);
@@ -111,22 +114,63 @@ fn unknown_key() {
     home.ok(&["exec", "--on", "web-1", "--", "true"]);
 }
 
+/// A key of the same algorithm as the test server's, which nobody has.
+const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
+const OTHER_FINGERPRINT: &str = "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU";
+
 fn changed_key() {
     let fleet = Fleet::new();
     let (home, address) = (&fleet.home, fleet.address());
     home.ok(&["server", "add", "web-1", &address, "--key", "./id_ed25519"]);
-    let other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
-    home.ok(&["server", "host-key", "add", "web-1", other]);
+    home.ok(&["server", "host-key", "add", "web-1", OTHER]);
     let run = home.run(&["exec", "--on", "web-1", "--", "touch ran"]);
     let offered = &fleet.sshd.host_keys()[0].fingerprint;
+    let hint = format!(
+        "hint: someone may be answering in the server's place; only if you know why the key changed, run  \
+         birun server host-key approve web-1 {offered}\n"
+    );
     run.fails(
         home,
         5,
         &format!(
             "execution <id> · touch ran · web-1\nfailed: 127.0.0.1:<port>: the host key of web-1 changed: \
-             expected SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU, it offers ssh-ed25519 {offered} (<time>)\n"
+             expected {OTHER_FINGERPRINT}, it offers ssh-ed25519 {offered} (<time>)\n{hint}"
         ),
     );
+    let tested = home.run(&["server", "test", "web-1"]);
+    assert!(tested.err.ends_with(&hint), "it says the same: {tested:#?}");
+}
+
+/// Approving the new key revokes the one whose place it takes, whichever way it is approved.
+fn replaced_key() {
+    for by_adding in [false, true] {
+        let fleet = Fleet::new();
+        let (home, address) = (&fleet.home, fleet.address());
+        home.ok(&["server", "add", "web-1", &address, "--key", "./id_ed25519"]);
+        home.ok(&["server", "host-key", "add", "web-1", OTHER]);
+        home.run(&["server", "test", "web-1"]);
+        let offered = &fleet.sshd.host_keys()[0];
+        if by_adding {
+            home.ok(&["server", "host-key", "add", "web-1", &format!("{} {}", offered.algorithm, offered.key)]);
+        } else {
+            let approved = home.run(&["server", "host-key", "approve", "web-1", &offered.fingerprint]);
+            let told = format!("revoked the host key that it replaces: ssh-ed25519 {OTHER_FINGERPRINT} of web-1\n");
+            assert!(approved.err.ends_with(&told), "{approved:#?}");
+        }
+        let keys = home.json(&["server", "host-key", "list", "web-1"]);
+        let status = |fingerprint: &str| {
+            let keys = keys["items"].as_array().expect("a list");
+            keys.iter().find(|key| key["fingerprint"] == fingerprint).expect("the key")["status"].clone()
+        };
+        assert_eq!((status(&offered.fingerprint), status(OTHER_FINGERPRINT)), ("approved".into(), "revoked".into()));
+        home.ok(&["exec", "--on", "web-1", "--", "true"]);
+        for action in ["host_key.approve", "host_key.revoke"] {
+            let entries = home.json(&["audit", "list", "--action", action]);
+            assert_eq!(entries["items"].as_array().map(Vec::len), Some(1), "{action}");
+        }
+        let again = home.run(&["server", "host-key", "add", "web-1", OTHER]);
+        assert_eq!(again.code, Some(7), "what was revoked is not approved by adding it: {again:#?}");
+    }
 }
 
 fn several() {
@@ -171,6 +215,7 @@ fn retry() {
         err.contains("✔ web-1 <time>   ✖ web-2 unreachable\nfailed: 1 succeeded, 1 unreachable (<time>)\n"),
         "{err}"
     );
+    assert!(err.contains("hint: nothing listens there; check the port, and whether the SSH server runs\n"), "{err}");
     assert!(err.ends_with("hint: retry the failed target with  birun execution retry <id> --failed-only\n"), "{err}");
     let address = fleet.address();
     home.ok(&["server", "edit", "web-2", "--address", &address]);

@@ -6,6 +6,7 @@
 
 mod chain;
 mod sealer;
+mod sign_in;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -18,6 +19,7 @@ use crate::text_enum::text_enum;
 pub use chain::{ChainFault, ChainHead, ChainLink, Seal, SealedEntry};
 pub use sealer::AuditCheck;
 pub(crate) use sealer::keep_sealed;
+pub use sign_in::RefusedSignIns;
 
 text_enum! {
     /// Whether the action was carried out.

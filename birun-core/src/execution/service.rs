@@ -8,10 +8,10 @@ use serde_json::json;
 use crate::error::{Error, ErrorCode, Result};
 use crate::execution::follow::RunHandle;
 use crate::execution::{
-    Cancelled, Execution, ExecutionFilter, ExecutionStatus, PrunePolicy, Reason, Step, StepFilter, metrics,
+    Cancelled, Execution, ExecutionFilter, ExecutionStatus, PrunePolicy, Reason, Step, StepFilter, Worker, metrics,
 };
 use crate::gate::Gate;
-use crate::id::Selector;
+use crate::id::{Selector, WorkerId};
 use crate::identity::Permission;
 use crate::page::{Page, PageRequest};
 
@@ -187,7 +187,7 @@ impl Gate {
         }
     }
 
-    /// Why an execution does not run, in words; `None` if it runs or has ended.
+    /// Why an execution does not go on, in words; `None` if a worker drives it or it has ended.
     ///
     /// # Errors
     /// What storage answers.
@@ -195,6 +195,7 @@ impl Gate {
         let scope = self.authorize(Permission::ExecutionRead).await?;
         match execution.status {
             ExecutionStatus::Queued => self.why_queued(&scope, execution).await.map(Some),
+            ExecutionStatus::Running => self.why_orphaned(&scope, execution).await,
             ExecutionStatus::Waiting => {
                 let what = match execution.reason {
                     Some(Reason::RetryScheduled) => "the next attempt",
@@ -209,11 +210,7 @@ impl Gate {
 
     async fn why_queued(&self, scope: &crate::gate::Scope, execution: &Execution) -> Result<String> {
         let workers = self.shared.store.workers(scope).await?;
-        let can_take = |worker: &crate::execution::Worker| {
-            let own = execution.home == Some(worker.registration.id);
-            worker.alive && (own || (execution.home.is_none() && !worker.registration.home_only))
-        };
-        if !workers.iter().any(can_take) {
+        if !workers.iter().any(|worker| can_take(worker, execution, &workers)) {
             return Ok("no worker is running; start one with  birun worker,  or  birun serve".to_owned());
         }
         Ok(match self.shared.store.queued_before(scope, execution).await? {
@@ -221,6 +218,14 @@ impl Gate {
             1 => "queued behind 1 execution".to_owned(),
             ahead => format!("queued behind {ahead} executions"),
         })
+    }
+
+    async fn why_orphaned(&self, scope: &crate::gate::Scope, execution: &Execution) -> Result<Option<String>> {
+        let Some(why) = orphaned(execution, &self.shared.store.workers(scope).await?) else { return Ok(None) };
+        // A worker that has done its work takes its leave: between the two looks, perhaps.
+        let now = self.shared.store.execution(scope, &execution.id.into()).await?;
+        let goes_on = (now.status, now.epoch) != (execution.status, execution.epoch);
+        Ok((!goes_on).then(|| why.to_owned()))
     }
 
     /// How the queue and its workers stand.
@@ -240,6 +245,32 @@ impl Gate {
         metrics::queue_seen(state.queued, state.waiting, state.running);
         Ok(state)
     }
+}
+
+/// Whether a worker lives.
+fn lives(id: WorkerId, workers: &[Worker]) -> bool {
+    workers.iter().any(|worker| worker.alive && worker.registration.id == id)
+}
+
+/// Whether a worker may take a queued execution: what is nobody's or its own, and what was kept for a worker that died.
+fn can_take(worker: &Worker, execution: &Execution, workers: &[Worker]) -> bool {
+    let may = match execution.home {
+        None => !worker.registration.home_only,
+        Some(home) => home == worker.registration.id || !lives(home, workers),
+    };
+    worker.alive && may
+}
+
+/// Why a running execution does not go on: whoever drove it died, and nobody has taken it over yet.
+fn orphaned(execution: &Execution, workers: &[Worker]) -> Option<&'static str> {
+    if execution.worker.is_none_or(|worker| lives(worker, workers)) {
+        return None;
+    }
+    Some(if workers.iter().any(|worker| worker.alive) {
+        "its worker is gone; another worker takes it over"
+    } else {
+        "its worker is gone; the next  birun run,  birun worker  or  birun serve  takes it over"
+    })
 }
 
 fn policy(retention: &Retention, now: DateTime<Utc>) -> PrunePolicy {

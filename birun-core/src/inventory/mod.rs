@@ -1,5 +1,6 @@
 //! Servers, groups, credentials, host keys, and the language that names several servers at once.
 
+mod advice;
 mod credential;
 mod group;
 mod host_key;
@@ -9,6 +10,7 @@ mod store;
 mod target;
 mod trust;
 
+pub use advice::advice;
 pub use credential::{
     Credential, CredentialFacts, CredentialInspector, CredentialKind, NewCredential, OpenCredential, RotateCredential,
 };

@@ -90,6 +90,18 @@ pub trait HostKeyStore {
     /// `Conflict`, also where two are recorded at the same time.
     async fn trust_host_key(&self, scope: &Scope, key: &HostKey, audit: &AuditEntry) -> StoreResult<()>;
 
+    /// Replaces a pending key's record by its approved one, as
+    /// [`update_host_key`](HostKeyStore::update_host_key) does, and those of the keys that it takes the
+    /// place of by their revoked ones, all or nothing. `Stale` as well if another key of its algorithm
+    /// is approved for the server that is not among them, also where two are approved at the same time.
+    async fn approve_host_key(
+        &self,
+        scope: &Scope,
+        key: &HostKey,
+        retired: &[HostKey],
+        audit: &[AuditEntry],
+    ) -> StoreResult<()>;
+
     /// Replaces a key whose stored version is `key.version - 1`; otherwise `Stale`.
     async fn update_host_key(&self, scope: &Scope, key: &HostKey, audit: &AuditEntry) -> StoreResult<()>;
 

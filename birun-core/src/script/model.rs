@@ -293,6 +293,32 @@ pub struct Script {
     pub updated_at: DateTime<Utc>,
 }
 
+/// What lists show of a script: itself, and its newest version without the body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScriptSummary {
+    /// The script.
+    pub script: Script,
+    /// See [`ScriptSpec::interpreter`].
+    pub interpreter: Interpreter,
+    /// See [`ScriptSpec::parameters`].
+    pub parameters: Vec<ParamSpec>,
+    /// See [`ScriptSpec::targets`].
+    pub targets: Option<TargetExpr>,
+    /// See [`ScriptSpec::timeout_ms`].
+    pub timeout_ms: Option<u64>,
+    /// See [`ScriptSpec::settings`].
+    pub settings: RunSettings,
+}
+
+impl ScriptSummary {
+    /// A script with its newest version, whose body is left out, and given back beside it.
+    #[must_use]
+    pub fn of(script: Script, newest: ScriptSpec) -> (Self, Content) {
+        let ScriptSpec { content, interpreter, parameters, targets, timeout_ms, settings } = newest;
+        (Self { script, interpreter, parameters, targets, timeout_ms, settings }, content)
+    }
+}
+
 /// A version of a script. It never changes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScriptVersion {

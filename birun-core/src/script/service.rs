@@ -8,7 +8,7 @@ use crate::id::{ScriptId, Selector};
 use crate::identity::Permission;
 use crate::page::{Page, PageRequest};
 use crate::script::parameter::check_specs;
-use crate::script::{NewScript, Script, ScriptFilter, ScriptPatch, ScriptSpec, ScriptVersion};
+use crate::script::{NewScript, Script, ScriptFilter, ScriptPatch, ScriptSpec, ScriptSummary, ScriptVersion};
 
 impl Gate {
     /// Adds a script with its first version.
@@ -117,11 +117,11 @@ impl Gate {
         Ok(self.shared.store.script(&scope, selector).await?)
     }
 
-    /// Scripts, newest first.
+    /// Scripts, newest first, each with its newest version, without the bodies.
     ///
     /// # Errors
     /// What storage answers.
-    pub async fn scripts(&self, filter: &ScriptFilter, page: PageRequest) -> Result<Page<Script>> {
+    pub async fn scripts(&self, filter: &ScriptFilter, page: PageRequest) -> Result<Page<ScriptSummary>> {
         let scope = self.authorize(Permission::ScriptRead).await?;
         Ok(self.shared.store.scripts(&scope, filter, page).await?)
     }

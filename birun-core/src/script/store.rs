@@ -6,7 +6,7 @@ use crate::audit::AuditEntry;
 use crate::gate::Scope;
 use crate::id::{ScriptId, Selector};
 use crate::page::{Page, PageRequest};
-use crate::script::{Content, ContentHash, Script, ScriptFilter, ScriptVersion};
+use crate::script::{Content, ContentHash, Script, ScriptFilter, ScriptSummary, ScriptVersion};
 use crate::store::StoreResult;
 
 /// Keeps scripts, their versions and their bodies (once for each hash).
@@ -41,10 +41,15 @@ pub trait ScriptStore {
     /// The script that the selector names.
     async fn script(&self, scope: &Scope, selector: &Selector) -> StoreResult<Script>;
 
-    /// Scripts, newest first.
-    async fn scripts(&self, scope: &Scope, filter: &ScriptFilter, page: PageRequest) -> StoreResult<Page<Script>>;
+    /// Scripts, newest first, each with its newest version as lists show it.
+    async fn scripts(
+        &self,
+        scope: &Scope,
+        filter: &ScriptFilter,
+        page: PageRequest,
+    ) -> StoreResult<Page<ScriptSummary>>;
 
-    /// One version of a script.
+    /// One version of a script. One that does not exist is `NotFound`, which names the script.
     async fn script_version(&self, scope: &Scope, script: ScriptId, number: u32) -> StoreResult<ScriptVersion>;
 
     /// Versions of a script with a number below `before` (all, if none is given), newest first, at most `limit`.

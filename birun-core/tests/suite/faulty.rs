@@ -298,6 +298,16 @@ impl HostKeyStore for Faulty {
         self.meet("trust_host_key")?;
         self.inner.trust_host_key(scope, key, audit).await
     }
+    async fn approve_host_key(
+        &self,
+        scope: &Scope,
+        key: &HostKey,
+        retired: &[HostKey],
+        audit: &[AuditEntry],
+    ) -> StoreResult<()> {
+        self.meet("approve_host_key")?;
+        self.inner.approve_host_key(scope, key, retired, audit).await
+    }
     async fn update_host_key(&self, scope: &Scope, key: &HostKey, audit: &AuditEntry) -> StoreResult<()> {
         self.meet("update_host_key")?;
         self.inner.update_host_key(scope, key, audit).await
@@ -355,7 +365,12 @@ impl ScriptStore for Faulty {
         self.meet("script")?;
         self.inner.script(scope, selector).await
     }
-    async fn scripts(&self, scope: &Scope, filter: &ScriptFilter, page: PageRequest) -> StoreResult<Page<Script>> {
+    async fn scripts(
+        &self,
+        scope: &Scope,
+        filter: &ScriptFilter,
+        page: PageRequest,
+    ) -> StoreResult<Page<ScriptSummary>> {
         self.meet("scripts")?;
         self.inner.scripts(scope, filter, page).await
     }

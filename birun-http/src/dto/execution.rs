@@ -49,7 +49,7 @@ pub(crate) struct Execution {
     /// The reason in words.
     #[oai(nullable)]
     detail: Option<String>,
-    /// Why it does not run yet, in words; lists leave it out.
+    /// Why it does not go on, in words: what it waits for, or that its worker is gone; lists leave it out.
     #[oai(nullable)]
     why: Option<String>,
     counts: Counts,
@@ -109,7 +109,7 @@ impl From<execution::Execution> for Execution {
 }
 
 impl Execution {
-    /// Says why it does not run.
+    /// Says why it does not go on.
     pub(crate) fn because(mut self, why: Option<String>) -> Self {
         self.why = why;
         self

@@ -1,7 +1,7 @@
 //! Scripts on the wire.
 
 use birun_core::inventory::TargetExpr;
-use birun_core::script::{self, Content, ParamKind, ScriptSpec};
+use birun_core::script::{self, Content, ParamKind, ScriptSpec, ScriptSummary};
 use birun_core::{Result, script::Interpreter};
 use poem_openapi::Object;
 use poem_openapi::types::MaybeUndefined;
@@ -49,6 +49,15 @@ pub(crate) struct Script {
 impl Script {
     /// A script with its newest version.
     pub(crate) fn of(script: script::Script, newest: ScriptSpec) -> Self {
+        let (summary, content) = ScriptSummary::of(script, newest);
+        Self { content: Some(content.as_str().to_owned()), ..Self::from(summary) }
+    }
+}
+
+/// As lists show it.
+impl From<ScriptSummary> for Script {
+    fn from(summary: ScriptSummary) -> Self {
+        let script = summary.script;
         Self {
             id: script.id.as_uuid(),
             short_id: script.id.short(),
@@ -56,22 +65,16 @@ impl Script {
             name: script.name.to_string(),
             description: script.description,
             latest: script.latest,
-            content: Some(newest.content.as_str().to_owned()),
-            interpreter: newest.interpreter.to_string(),
-            parameters: newest.parameters.into_iter().map(Parameter::from).collect(),
-            targets: newest.targets.map(|targets| targets.to_string()),
-            timeout: newest.timeout_ms.map(text),
-            settings: newest.settings.into(),
+            content: None,
+            interpreter: summary.interpreter.to_string(),
+            parameters: summary.parameters.into_iter().map(Parameter::from).collect(),
+            targets: summary.targets.map(|targets| targets.to_string()),
+            timeout: summary.timeout_ms.map(text),
+            settings: summary.settings.into(),
             version: script.version,
             created_at: script.created_at.into(),
             updated_at: script.updated_at.into(),
         }
-    }
-
-    /// The same as lists show it.
-    pub(crate) fn without_content(mut self) -> Self {
-        self.content = None;
-        self
     }
 }
 

@@ -2,6 +2,7 @@
 
 use birun_core::ErrorCode;
 use birun_core::execution::{self, Reason, StepStatus};
+use birun_core::inventory::advice;
 use poem_openapi::{Enum, Object};
 use uuid::Uuid;
 
@@ -36,6 +37,9 @@ pub(crate) struct Step {
     /// The code of the error that ended it.
     #[oai(nullable)]
     error: Option<Word<ErrorCode>>,
+    /// What can be done about that error, where a server could not be used.
+    #[oai(nullable)]
+    hint: Option<String>,
     /// The exit code, exactly.
     #[oai(nullable)]
     exit_code: Option<i32>,
@@ -88,6 +92,7 @@ pub(crate) struct Steps {
 
 impl From<execution::Step> for Step {
     fn from(step: execution::Step) -> Self {
+        let hint = hint(&step);
         Self {
             id: step.id.as_uuid(),
             short_id: step.id.short(),
@@ -101,6 +106,7 @@ impl From<execution::Step> for Step {
             reason: step.reason.map(Word),
             detail: step.detail,
             error: step.error.map(Word),
+            hint,
             exit_code: step.exit_code,
             signal: step.signal,
             kill: step.kill.map(Kill::from),
@@ -111,6 +117,11 @@ impl From<execution::Step> for Step {
             output_dropped: step.output_dropped,
         }
     }
+}
+
+fn hint(step: &execution::Step) -> Option<String> {
+    step.server_id?;
+    advice(step.error?, &step.target.to_string(), step.detail.as_deref().unwrap_or_default())
 }
 
 impl From<execution::Kill> for Kill {

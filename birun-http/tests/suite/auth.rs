@@ -22,6 +22,7 @@ pub(crate) fn cases(suite: &mut Suite) {
     suite.test("the_in_process_caller_is_who_the_program_says", &[], in_process_caller);
     suite.test("a_program_brings_its_own_sign_in", &[], own_sign_in);
     suite.test("a_sign_in_that_fails_refuses_and_tells_nothing", &[], broken_sign_in);
+    suite.test("refused_callers_are_audited_with_how_often_they_asked", &[], refused_callers_are_audited);
     suite.test("unknown_routes_and_wrong_methods_are_problems", &[], unknown_routes_and_methods);
     suite.test("another_project_is_as_if_it_did_not_exist", &[], projects_do_not_see_each_other);
     suite.test("who_may_look_may_not_change", &[], viewers_change_nothing);
@@ -192,6 +193,27 @@ async fn own_sign_in() {
     assert_eq!(inside.get_response(made.request()).await.status(), StatusCode::CREATED);
     let audit = api.expect(200, get("/api/v1/audit-logs").query("actor=eve")).await.json();
     assert_eq!(audit["items"][0]["action"], "group.create", "{audit}");
+}
+
+async fn refused_callers_are_audited() {
+    let api = with_token().await;
+    let entries = || async {
+        let path = "/api/v1/audit-logs?action=sign_in.refuse";
+        let answer = api.expect(200, get(path).token(Some("right"))).await;
+        answer.json()["items"].as_array().unwrap().clone()
+    };
+    for number in 0..50 {
+        let path = if number % 2 == 0 { "/api/v1/servers" } else { "/no/such/route" };
+        api.expect(401, get(path).token(None)).await;
+    }
+    let first = entries().await;
+    assert_eq!(first.len(), 1, "{first:#?}");
+    assert_eq!((&first[0]["outcome"], &first[0]["after"]["attempts"]), (&json!("refused"), &json!(1)));
+    api.app.finish().await;
+    api.app.finish().await;
+    let all = entries().await;
+    assert_eq!(all.len(), 2, "{all:#?}");
+    assert_eq!(all[0]["after"], json!({"address": "unknown", "attempts": 49}));
 }
 
 async fn broken_sign_in() {

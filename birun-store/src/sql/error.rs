@@ -64,6 +64,12 @@ impl DbError {
         Self { kind: Kind::Unavailable, dialect, source: Arc::new(Silent) }
     }
 
+    /// What the database said, without the driver's words around it.
+    fn message(&self) -> String {
+        let database = self.source.downcast_ref::<sqlx::Error>().and_then(sqlx::Error::as_database_error);
+        database.map_or_else(|| self.source.to_string(), |database| database.message().to_owned())
+    }
+
     /// Turns the one kind that a caller can explain into its explanation.
     pub(crate) fn explain(self, kind: Kind, explanation: impl FnOnce() -> StoreError) -> StoreError {
         if self.kind == kind { explanation() } else { self.into() }
@@ -72,6 +78,7 @@ impl DbError {
 
 impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
+        let missing = error.message();
         let source: Box<dyn StdError + Send + Sync> = Box::new(error.source);
         match error.kind {
             Kind::Locked => Self::Locked { source },
@@ -79,10 +86,24 @@ impl From<DbError> for StoreError {
             Kind::Full => Self::Full { source },
             Kind::Corrupt => Self::Corrupt { what: source.to_string() },
             Kind::NotMigrated => {
-                Self::Schema { code: ErrorCode::SchemaOutdated, why: "the database has not been migrated".to_owned() }
+                Self::Schema { code: ErrorCode::SchemaOutdated, why: format!("{NOT_MIGRATED}{missing}") }
             }
             Kind::Unique | Kind::Reference | Kind::Other => backend(error.dialect, source),
         }
+    }
+}
+
+/// How the error for a missing table begins, where nothing is known of the database.
+const NOT_MIGRATED: &str = "the database has not been migrated: ";
+
+/// The same error from a database that was found to be migrated: then a table that is missing was taken away.
+pub(crate) fn in_migrated(error: StoreError) -> StoreError {
+    match &error {
+        StoreError::Schema { why, .. } => match why.strip_prefix(NOT_MIGRATED) {
+            Some(missing) => StoreError::Corrupt { what: missing.to_owned() },
+            None => error,
+        },
+        _ => error,
     }
 }
 

@@ -9,7 +9,7 @@ mod tx;
 mod values;
 
 pub(crate) use bind::{Bind, binds};
-pub(crate) use error::{DbError, Kind, backend};
+pub(crate) use error::{DbError, Kind, backend, in_migrated};
 pub(crate) use list::List;
 pub(crate) use row::{Columns, Row, read_all};
 pub(crate) use selector::{Table, short};

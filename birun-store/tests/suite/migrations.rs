@@ -2,6 +2,8 @@
 
 use birun_core::ErrorCode;
 use birun_core::execution::ExecutionStore as _;
+use birun_core::inventory::HostKeyStore as _;
+use birun_core::page::PageRequest;
 use birun_core::store::{StoreError, StoreResult, SystemStore as _};
 use birun_core::testing::harness::Suite;
 use birun_core::testing::store::make::{here, job};
@@ -24,6 +26,7 @@ pub(crate) fn add_to(suite: &mut Suite) {
     }
     add!(
         a_database_that_was_never_migrated_is_outdated,
+        a_table_that_was_taken_away_is_damage,
         migrating_again_changes_nothing,
         several_may_migrate_at_once,
         an_altered_migration_is_refused,
@@ -85,6 +88,15 @@ async fn a_database_that_was_never_migrated_is_outdated(place: Place) {
     store.migrate().await.unwrap();
     store.check().await.unwrap();
     store.submit(&here(), job("ping", 1)).await.unwrap();
+    place.remove(store).await;
+}
+
+async fn a_table_that_was_taken_away_is_damage(place: Place) {
+    let store = place.open().await;
+    store.migrate().await.unwrap();
+    place.run("DROP TABLE birun_host_keys").await;
+    let answered = store.host_keys(&here(), None, PageRequest::default()).await;
+    assert!(matches!(&answered, Err(StoreError::Corrupt { what }) if what.contains("birun_host_keys")), "{answered:?}");
     place.remove(store).await;
 }
 

@@ -3,13 +3,14 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::VIEW;
 use super::probe::{TrustArgs, probe};
+use super::{VIEW, own_credential};
 use crate::args::DryRun;
 use crate::client::{Client, Collection, Request};
 use crate::command::credential::SecretArgs;
 use crate::context::Context;
 use crate::error::CommandResult;
+use crate::exit::Exit;
 use crate::input::Address;
 use crate::input::put;
 use crate::ui::Ui;
@@ -21,7 +22,7 @@ Examples:
   birun server add db-1 root@[fd00::7]:2222 --password-file db.password --group db";
 
 /// Add a server. What it is signed in to with is given as a stored credential, or as a file, from
-/// which a credential of the server's name is made.
+/// which a credential of the server's name is made; that one goes with the server.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct AddServer {
@@ -84,14 +85,27 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: AddServer) -> CommandResul
 async fn create_credential(ui: &Ui, client: &Client, name: &str, value: Value, dry_run: bool) -> CommandResult<String> {
     let mut body = value;
     put(&mut body, "name", json!(name));
-    let created = client.change(ui, dry_run, Request::post(["credentials"], body)).await;
-    created.map_err(|error| match error.exit() {
-        crate::exit::Exit::CONFLICT => {
-            error.hint(format!("use the credential that there is with  --credential {name}"))
+    put(&mut body, "description", json!(own_credential::description(name)));
+    let request = Request::post(["credentials"], body);
+    match client.change(ui, dry_run, request.clone()).await {
+        // What a server that is gone left behind is in nobody's way.
+        Err(error) if error.exit() == Exit::CONFLICT && deletes_leftover(ui, client, name).await? => {
+            client.send(request).await?;
         }
-        _ => error,
-    })?;
+        Err(error) if error.exit() == Exit::CONFLICT => {
+            return Err(error.hint(format!("use the credential that there is with  --credential {name}")));
+        }
+        created => drop(created?),
+    }
     Ok(name.to_owned())
+}
+
+/// Deletes the credential of this name if it was made for a server and none uses it; answers whether it is gone.
+async fn deletes_leftover(ui: &Ui, client: &Client, name: &str) -> CommandResult<bool> {
+    match own_credential::if_made(client, name).await? {
+        Some(leftover) => own_credential::delete(ui, client, &leftover, false).await,
+        None => Ok(false),
+    }
 }
 
 fn request(args: &AddServer, credential: Option<&str>) -> Request {

@@ -2,14 +2,17 @@
 
 use clap::Args;
 
+use super::own_credential;
 use crate::args::DryRun;
 use crate::client::Collection;
-use crate::command::delete::delete;
+use crate::command::delete::delete_one;
 use crate::context::Context;
 use crate::error::CommandResult;
 use crate::ui::Ui;
 
 /// Delete servers, with their host keys. What was run on them stays in the history.
+///
+/// A credential that `birun server add` made from a file goes with the last server that uses it.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteServers {
     /// Names or ids.
@@ -21,5 +24,17 @@ pub(crate) struct DeleteServers {
 }
 
 pub(crate) async fn run(ui: &Ui, ctx: &Context, args: DeleteServers) -> CommandResult {
-    delete(ui, ctx, Collection::Servers, "server", &args.servers, args.dry_run).await
+    let client = ctx.client().await?;
+    let dry_run = args.dry_run.dry_run;
+    if !dry_run {
+        ui.confirm(&format!("delete server {}?", args.servers.join(", ")))?;
+    }
+    for server in &args.servers {
+        let credential = own_credential::of_server(&client, server).await?;
+        delete_one(ui, &client, Collection::Servers, "server", server, dry_run).await?;
+        if let Some(credential) = credential {
+            own_credential::delete(ui, &client, &credential, dry_run).await?;
+        }
+    }
+    Ok(())
 }

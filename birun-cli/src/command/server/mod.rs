@@ -6,6 +6,7 @@ mod edit;
 mod get;
 mod host_key;
 mod list;
+mod own_credential;
 mod probe;
 mod test;
 

@@ -7,11 +7,12 @@ use zeroize::Zeroizing;
 
 use super::servers::{check_version, set};
 use crate::engine::Shared;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorCode, Result};
 use crate::gate::Gate;
 use crate::id::{CredentialId, Selector};
 use crate::identity::Permission;
 use crate::inventory::{Credential, CredentialFacts, CredentialKind, NewCredential, OpenCredential, RotateCredential};
+use crate::name::Name;
 use crate::page::{Page, PageRequest};
 use crate::vault::{Place, Sealed, Secret};
 
@@ -110,7 +111,7 @@ impl Gate {
     /// Checks a value, notes its public side, and seals it for the credential's present version.
     async fn put_value(&self, credential: &mut Credential, value: OpenCredential) -> Result<()> {
         let vault = self.shared.vault()?;
-        let facts = self.inspect(value.clone()).await?;
+        let facts = self.inspect(value.clone()).await.map_err(|error| named(&credential.name, error))?;
         credential.kind = value.kind();
         credential.algorithm = facts.algorithm;
         credential.fingerprint = facts.fingerprint;
@@ -126,6 +127,18 @@ impl Gate {
         tokio::task::spawn_blocking(move || inspector.inspect(&value))
             .await
             .map_err(|error| Error::internal("the credential could not be inspected").with_source(error))?
+    }
+}
+
+/// Says of which credential the value cannot be used.
+fn named(name: &Name, error: Error) -> Error {
+    if error.code() != ErrorCode::CredentialUnreadable {
+        return error;
+    }
+    let named = Error::new(error.code(), format!("credential `{name}`: {error}"));
+    match error.hint() {
+        Some(hint) => named.with_hint(hint),
+        None => named,
     }
 }
 

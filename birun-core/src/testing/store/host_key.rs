@@ -2,6 +2,7 @@
 
 use super::make::{at, audit, elsewhere, here};
 use super::server::{create as create_server, host_key, server};
+use crate::audit::AuditFilter;
 use crate::id::ServerId;
 use crate::inventory::{HostKey, HostKeyStatus, Server};
 use crate::page::PageRequest;
@@ -52,6 +53,52 @@ pub(super) async fn only_the_first_key_of_a_server_is_trusted_unseen(store: &dyn
     assert_eq!(trusted.iter().filter(|trusted| trusted.is_ok()).count(), 1, "{trusted:?}");
     let unknown = trust(host_key(ServerId::new(), "AAAA")).await;
     assert!(matches!(unknown, Err(StoreError::NotFound { .. })), "{unknown:?}");
+}
+
+pub(super) async fn an_approved_host_key_takes_the_place_of_another(store: &dyn Store) {
+    let (one, two) = two_servers(store).await;
+    let approved = |key: &HostKey| HostKey { status: HostKeyStatus::Approved, version: key.version + 1, ..key.clone() };
+    let revoked = |key: &HostKey| HostKey { status: HostKeyStatus::Revoked, version: key.version + 1, ..key.clone() };
+    let (old, pending) =
+        (host_key(one.id, "AAAA"), HostKey { status: HostKeyStatus::Pending, ..host_key(one.id, "BBBB") });
+    let other_algorithm = HostKey { algorithm: "ssh-rsa".into(), ..host_key(one.id, "CCCC") };
+    for key in [&old, &pending, &other_algorithm, &host_key(two.id, "AAAA")] {
+        create(store, key).await.unwrap();
+    }
+    let entries = [audit("host_key.approve"), audit("host_key.revoke")];
+    let approve = |key: HostKey, retired: Vec<HostKey>| {
+        let entries = &entries;
+        async move { store.approve_host_key(&here(), &key, &retired, entries).await }
+    };
+    let stale = HostKey { version: 7, ..revoked(&old) };
+    for forgotten in [vec![], vec![stale]] {
+        let refused = approve(approved(&pending), forgotten).await;
+        assert!(matches!(refused, Err(StoreError::Stale { .. })), "{refused:?}");
+        assert_eq!(store.host_key(&here(), &pending.id.into()).await.unwrap(), pending);
+    }
+    approve(approved(&pending), vec![revoked(&old)]).await.unwrap();
+    let expected = [revoked(&old), approved(&pending), other_algorithm];
+    for key in expected {
+        assert_eq!(store.host_key(&here(), &key.id.into()).await.unwrap(), key);
+    }
+    let told = store.audit_entries(&here(), &AuditFilter::default(), PageRequest::default()).await.unwrap().items;
+    assert_eq!(told.iter().filter(|entry| entries.contains(entry)).count(), 2, "{told:#?}");
+    let again = approve(approved(&pending), vec![]).await;
+    assert!(matches!(again, Err(StoreError::Stale { .. })), "{again:?}");
+
+    let mut at_once = Vec::new();
+    for number in 0..8 {
+        let key = HostKey {
+            status: HostKeyStatus::Pending,
+            algorithm: "x".into(),
+            ..host_key(two.id, &format!("K{number}"))
+        };
+        create(store, &key).await.unwrap();
+        let entry = audit("host_key.approve");
+        at_once.push(async move { store.approve_host_key(&here(), &approved(&key), &[], &[entry]).await });
+    }
+    let done = futures::future::join_all(at_once).await;
+    assert_eq!(done.iter().filter(|done| done.is_ok()).count(), 1, "{done:?}");
 }
 
 pub(super) async fn a_host_key_of_an_unknown_server_is_not_recorded(store: &dyn Store) {

@@ -78,6 +78,7 @@ pub fn cases() -> Vec<Case<Arc<dyn Store>>> {
             a_created_host_key_reads_back_as_it_was,
             a_host_key_is_recorded_once_for_a_server,
             only_the_first_key_of_a_server_is_trusted_unseen,
+            an_approved_host_key_takes_the_place_of_another,
             a_host_key_of_an_unknown_server_is_not_recorded,
             a_stale_host_key_is_neither_updated_nor_deleted,
             host_keys_are_listed_by_server,
@@ -92,6 +93,8 @@ pub fn cases() -> Vec<Case<Arc<dyn Store>>> {
             a_deleted_script_takes_its_versions_along,
             a_body_is_kept_while_something_refers_to_it,
             scripts_are_found_by_a_part_of_their_name,
+            scripts_are_listed_with_their_newest_version,
+            a_version_that_does_not_exist_is_told_with_the_name_of_its_script,
             versions_are_listed_newest_first,
             a_script_of_another_project_does_not_exist,
         }

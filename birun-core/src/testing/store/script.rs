@@ -7,7 +7,8 @@ use crate::execution::{ExecutionStatus, Submission};
 use crate::id::{ProjectId, ScriptId};
 use crate::page::PageRequest;
 use crate::script::{
-    Content, Interpreter, ParamKind, ParamSpec, RunSettings, Script, ScriptFilter, ScriptSpec, ScriptVersion,
+    Content, Interpreter, ParamKind, ParamSpec, RunSettings, Script, ScriptFilter, ScriptSpec, ScriptSummary,
+    ScriptVersion,
 };
 use crate::store::{Store, StoreError};
 
@@ -153,7 +154,7 @@ pub(super) async fn scripts_are_found_by_a_part_of_their_name(store: &dyn Store)
         let filter = ScriptFilter { name_contains: Some(part.to_owned()) };
         async move {
             let page = store.scripts(&here(), &filter, PageRequest::default()).await.unwrap();
-            let mut names: Vec<String> = page.items.iter().map(|script| script.name.to_string()).collect();
+            let mut names: Vec<String> = page.items.iter().map(|listed| listed.script.name.to_string()).collect();
             names.sort_unstable();
             names
         }
@@ -163,6 +164,35 @@ pub(super) async fn scripts_are_found_by_a_part_of_their_name(store: &dyn Store)
     assert_eq!(found("_").await, ["disk_clean"]);
     assert!(found("%").await.is_empty());
     assert_eq!(found("").await.len(), 4);
+}
+
+pub(super) async fn scripts_are_listed_with_their_newest_version(store: &dyn Store) {
+    let (one, two) = (script("one"), script("two"));
+    create(store, &one, "df").await;
+    create(store, &two, "df").await;
+    let one = Script { latest: 2, version: 2, ..one };
+    let mut added = version(&one, 2, "df -h");
+    added.spec.timeout_ms = None;
+    added.spec.interpreter = Interpreter::Sh;
+    store.update_script(&here(), &one, Some(&added), &audit("script.edit")).await.unwrap();
+    let renamed = Script { name: name("uno"), version: 3, ..one };
+    store.update_script(&here(), &renamed, None, &audit("script.edit")).await.unwrap();
+
+    let mut expected =
+        [ScriptSummary::of(renamed, added.spec).0, ScriptSummary::of(two.clone(), version(&two, 1, "df").spec).0];
+    expected.sort_by_key(|listed| std::cmp::Reverse(listed.script.id));
+    let page = |request| async move { store.scripts(&here(), &ScriptFilter::default(), request).await.unwrap() };
+    assert_eq!(page(PageRequest::default()).await.items, expected);
+    let first = page(PageRequest::new(1, None).unwrap()).await;
+    let rest = page(PageRequest::new(1, first.next).unwrap()).await;
+    assert_eq!(([first.items, rest.items].concat().as_slice(), rest.next), (&expected[..], None));
+}
+
+pub(super) async fn a_version_that_does_not_exist_is_told_with_the_name_of_its_script(store: &dyn Store) {
+    let script = script("disk");
+    create(store, &script, "df").await;
+    let missing = store.script_version(&here(), script.id, 9).await.unwrap_err();
+    assert_eq!(missing.to_string(), "no script version `disk v9`");
 }
 
 pub(super) async fn versions_are_listed_newest_first(store: &dyn Store) {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 
 use super::{VIEW, new_key};
 use crate::args::DryRun;
@@ -17,6 +18,9 @@ Examples:
   ssh-keyscan -t ed25519 10.0.0.5 | cut -d ' ' -f 2- | birun server host-key add web-1 --file -";
 
 /// Record a key that is known to be right, so that the server is trusted from the first connection on.
+///
+/// A key that the server has offered already is approved, as `birun server host-key approve` does it.
+/// Any other is trusted beside those that are approved: a server may change to it without a gap.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct AddHostKey {
@@ -44,5 +48,7 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: AddHostKey) -> CommandResu
     };
     let request = new_key(&args.server, line.trim());
     let Some(key) = ctx.client().await?.change(ui, args.dry_run.dry_run, request).await? else { return Ok(()) };
-    ui.done(&VIEW, &key, |name| format!("recorded host key {name} for {}", args.server))
+    // What was only recorded now is at its first version.
+    let done = if key.get("version") == Some(&json!(1)) { "recorded" } else { "approved" };
+    ui.done(&VIEW, &key, |name| format!("{done} host key {name} for {}", args.server))
 }

@@ -2,6 +2,7 @@
 
 mod add;
 mod approve;
+mod delete;
 mod list;
 mod revoke;
 
@@ -25,6 +26,8 @@ pub(crate) enum HostKeyCommand {
     Revoke(revoke::RevokeHostKey),
     /// Record a key that is known to be right.
     Add(add::AddHostKey),
+    /// Forget keys, whatever was decided about them.
+    Delete(delete::DeleteHostKeys),
 }
 
 pub(crate) async fn run(ui: &Ui, ctx: &Context, command: HostKeyCommand) -> CommandResult {
@@ -33,6 +36,7 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, command: HostKeyCommand) -> Comm
         HostKeyCommand::Approve(args) => approve::run(ui, ctx, args).await,
         HostKeyCommand::Revoke(args) => revoke::run(ui, ctx, args).await,
         HostKeyCommand::Add(args) => add::run(ui, ctx, args).await,
+        HostKeyCommand::Delete(args) => delete::run(ui, ctx, args).await,
     }
 }
 
@@ -85,27 +89,36 @@ struct ChosenKey {
     fingerprint: Option<String>,
 }
 
-/// The id of the key that is meant, among those with one of these statuses.
-async fn chosen(client: &Client, meant: &ChosenKey, statuses: &[&str]) -> CommandResult<String> {
-    let text = |key: &Value, name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let id = |key: &Value| text(key, "id");
-    let fits = |key: &Value| meant.fingerprint.as_ref().is_none_or(|wanted| text(key, "fingerprint") == *wanted);
-    let ChosenKey { key: text, fingerprint } = meant;
-    let mut keys = if birun_core::id::looks_like_id(text) {
-        vec![client.send(Request::get(["host-keys", text])).await?]
+/// A text field of a key.
+fn text<'a>(key: &'a Value, field: &str) -> &'a str {
+    key.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A key in words: `ssh-ed25519 SHA256:… of web-1`
+fn in_words(key: &Value) -> String {
+    format!("{} {} of {}", text(key, "algorithm"), text(key, "fingerprint"), text(key, "server"))
+}
+
+/// The key that is meant, among those with one of these statuses.
+async fn chosen(client: &Client, meant: &ChosenKey, statuses: &[&str]) -> CommandResult<Value> {
+    let fits =
+        |key: &Value| meant.fingerprint.as_ref().is_none_or(|wanted| text(key, "fingerprint") == wanted.as_str());
+    let ChosenKey { key: named, fingerprint } = meant;
+    let mut keys = if birun_core::id::looks_like_id(named) {
+        vec![client.send(Request::get(["host-keys", named])).await?]
     } else {
-        keys_of(client, text, statuses).await?
+        keys_of(client, named, statuses).await?
     };
     keys.retain(fits);
     match keys.as_slice() {
-        [only] => Ok(id(only)),
+        [only] => Ok(only.clone()),
         [] => {
             let which = fingerprint.as_ref().map(|fingerprint| format!(" {fingerprint}")).unwrap_or_default();
-            let told = format!("`{text}` has no host key{which} that is {}", statuses.join(" or "));
+            let told = format!("`{named}` has no host key{which} that is {}", statuses.join(" or "));
             Err(CommandError::new(Exit::NOT_FOUND, told).hint("see what there is with  birun server host-key list"))
         }
-        several => Err(CommandError::usage(format!("server `{text}` has {} such host keys", several.len()))
-            .hint(format!("name one by its fingerprint, from  birun server host-key list {text}"))),
+        several => Err(CommandError::usage(format!("server `{named}` has {} such host keys", several.len()))
+            .hint(format!("name one by its fingerprint, from  birun server host-key list {named}"))),
     }
 }
 
