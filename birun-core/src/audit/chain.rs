@@ -6,8 +6,11 @@
 //! can neither make a link nor sign a head, so that an entry that is changed, left out, put
 //! elsewhere or cut off at the end shows.
 
+use std::collections::BTreeMap;
+
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
@@ -227,10 +230,26 @@ fn fields(mac: &mut Hmac<Sha256>, entry: &AuditEntry) {
     optional(mac, resource_id.as_ref().map(|id| &id.as_bytes()[..]));
     optional(mac, resource_name.as_deref().map(str::as_bytes));
     for value in [before, after] {
-        // The names in an object are sorted, so that equal values are equal texts.
-        optional(mac, value.as_ref().map(ToString::to_string).as_deref().map(str::as_bytes));
+        optional(mac, value.as_ref().map(canonical).as_deref().map(str::as_bytes));
     }
     optional(mac, request_id.as_deref().map(str::as_bytes));
+}
+
+/// A value as a text. Equal values are equal texts: the names in an object are sorted here, since in which
+/// order a map keeps them hangs on how the JSON library was built.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(members) => object(members),
+        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        plain => plain.to_string(),
+    }
+}
+
+/// An object with its members, which come in any order, as a text.
+fn object<'a>(members: impl IntoIterator<Item = (&'a String, &'a Value)>) -> String {
+    let sorted: BTreeMap<&String, &Value> = members.into_iter().collect();
+    let member = |(name, value): (&String, &Value)| format!("{}:{}", Value::from(name.as_str()), canonical(value));
+    format!("{{{}}}", sorted.into_iter().map(member).collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -341,6 +360,25 @@ mod tests {
         (shorter.number, shorter.seal) = (3, log[2].seal.as_slice().try_into().unwrap());
         assert_eq!(check(&key, &log[..3], &shorter).unwrap_err().what, "the head of the chain was changed");
         assert!(check(&key, &log, &key.extend(&key.genesis(), &[]).1).is_err());
+    }
+
+    #[test]
+    fn the_order_of_names_makes_no_difference() {
+        let (name, tags) = ("b\"\u{e9}\n".to_owned(), "a".to_owned());
+        let (text, list) = (json!("x\"\u{1}"), json!([{"z": 1, "y": [1.5, -2, true, null]}, "€"]));
+        let sorted = "{\"a\":[{\"y\":[1.5,-2,true,null],\"z\":1},\"€\"],\"b\\\"é\\n\":\"x\\\"\\u0001\"}";
+        assert_eq!(object([(&name, &text), (&tags, &list)]), sorted);
+        assert_eq!(object([(&tags, &list), (&name, &text)]), sorted);
+        let same: Value = serde_json::from_str(sorted).unwrap();
+        assert_eq!(canonical(&same), sorted);
+        assert_eq!(canonical(&json!({})), "{}");
+    }
+
+    /// Logs that were sealed before this text was made here must still be right.
+    #[test]
+    fn the_text_is_the_compact_one_that_earlier_seals_cover() {
+        let value = json!({"port": 22, "tags": ["a", "b"], "nested": {"x": null, "f": 0.1}, "s": "/\u{7f}"});
+        assert_eq!(canonical(&value), value.to_string());
     }
 
     #[test]
