@@ -9,14 +9,17 @@ mod cut;
 mod queue;
 mod step;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 
 use self::queue::{Batch, Piece, Queue};
 pub(super) use self::step::StepInput;
 use crate::clock::Clock;
+use crate::execution::leftover::said;
 use crate::execution::log::LogWriter;
 use crate::execution::{Lease, LogStore, OutputClosed, OutputSender};
 use crate::milestone;
@@ -180,7 +183,7 @@ impl Shared {
     fn wake_writer(self: &Arc<Self>, mut queue: MutexGuard<'_, Queue>) {
         if queue.start_writing() {
             drop(queue);
-            tokio::spawn(write(Arc::clone(self)));
+            tokio::spawn(write_or_fail(Arc::clone(self)));
         }
     }
 
@@ -213,6 +216,14 @@ impl Shared {
     async fn open(&self) -> StoreResult<OpenLog> {
         let writer = self.logs.open(self.lease.execution, self.lease.epoch).await?;
         Ok(OpenLog { writer, dirty: false })
+    }
+}
+
+/// Writes until there is nothing more to write. A store that panics has failed: whoever waits for it hears so.
+async fn write_or_fail(shared: Arc<Shared>) {
+    if let Err(panic) = AssertUnwindSafe(write(Arc::clone(&shared))).catch_unwind().await {
+        let source = format!("it panicked: {}", said(panic.as_ref())).into();
+        shared.fail(StoreError::Backend { backend: "log", source });
     }
 }
 

@@ -26,6 +26,7 @@ struct Kept {
     batches: Vec<Vec<Record>>,
     syncs: Vec<u64>,
     full_after: Option<usize>,
+    panics: bool,
 }
 
 #[derive(Debug)]
@@ -75,6 +76,7 @@ impl LogWriter for FakeWriter {
 
     async fn append(&mut self, records: Vec<Record>) -> StoreResult<()> {
         self.0.gate.acquire().await.unwrap().forget();
+        assert!(!std::mem::take(&mut self.0.kept().panics), "a fault of the store");
         let mut kept = self.0.kept();
         if kept.full_after.is_some_and(|batches| kept.batches.len() >= batches) {
             return Err(StoreError::Full { source: "no space left".into() });
@@ -322,6 +324,21 @@ async fn a_sender_that_waits_is_released_when_the_store_fails() {
     logs.gate.add_permits(OPEN);
     assert_eq!(waits.await.unwrap(), Err(OutputClosed));
     assert!(matches!(finished(tap).await, Err(StoreError::Full { .. })));
+}
+
+#[tokio::test]
+async fn a_store_that_panics_has_failed_and_keeps_nobody_waiting() {
+    let Fixture { logs, pipe, .. } = fixture(OPEN, &[]);
+    logs.kept().panics = true;
+    let (sender, tap) = pipe.step(0, NO_LIMIT);
+    let (waiting, waiting_tap) = pipe.step(1, NO_LIMIT);
+    send(&sender, "lost").await;
+    sender.closed().await;
+    assert_eq!(waiting.send(Stream::Stdout, Bytes::from_static(b"x")).await, Err(OutputClosed));
+    for tap in [tap, waiting_tap] {
+        let Err(StoreError::Backend { source, .. }) = finished(tap).await else { panic!("it is no error") };
+        assert_eq!(source.to_string(), "it panicked: a fault of the store");
+    }
 }
 
 #[tokio::test]
