@@ -69,6 +69,12 @@ impl Peer {
         (peer, Doorkeeper { shown, answer, ended })
     }
 
+    /// Counts a greeting. A server that sends nothing else would keep a sign-in alive without an end.
+    const fn greeted(&mut self) -> Result<(), Fault> {
+        self.banners += 1;
+        if self.banners > MAX_BANNERS { Err(Fault::TooManyBanners) } else { Ok(()) }
+    }
+
     async fn ask(&mut self, key: &PublicKey) -> bool {
         let (Some(show), Some(answer)) = (self.show.take(), self.answer.take()) else { return false };
         show.send(offered(key)).is_ok() && answer.await.unwrap_or(false)
@@ -106,8 +112,7 @@ impl Handler for Peer {
     }
 
     async fn auth_banner(&mut self, _: &str, _: &mut Session) -> Result<(), Fault> {
-        self.banners += 1;
-        if self.banners > MAX_BANNERS { Err(Fault::TooManyBanners) } else { Ok(()) }
+        self.greeted()
     }
 
     async fn disconnected(&mut self, reason: DisconnectReason<Fault>) -> Result<(), Fault> {
@@ -172,6 +177,16 @@ pub(super) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_does_not_stop_greeting_is_given_up() {
+        let (mut peer, _doorkeeper) = Peer::new();
+        for _ in 0..MAX_BANNERS {
+            peer.greeted().unwrap();
+        }
+        let fault = peer.greeted().unwrap_err();
+        assert_eq!(in_words(&fault), "the server does not stop sending greetings");
+    }
 
     #[test]
     fn text_of_a_server_is_made_harmless() {
