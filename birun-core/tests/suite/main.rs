@@ -8,6 +8,7 @@ mod dependencies;
 mod drive;
 mod engine;
 mod faulty;
+mod host_keys;
 mod rekey;
 
 use std::process::ExitCode;
@@ -71,6 +72,11 @@ fn main() -> ExitCode {
         what_was_to_be_cancelled_or_is_overdue_ends_so_after_its_worker_died
     );
     cases!(suite, counted: endings_and_output_are_counted_and_described);
+    cases!(suite, host_keys:
+        a_decision_that_came_second_looks_at_the_key_again
+        a_store_that_always_says_stale_is_not_asked_for_ever
+        of_an_approval_and_a_revocation_at_once_the_revocation_holds
+    );
     cases!(suite, rekey:
         a_rotation_leaves_nothing_under_the_old_key_and_every_value_as_it_was
         what_others_write_during_a_rotation_is_neither_lost_nor_undone

@@ -10,7 +10,9 @@ use crate::id::{HostKeyId, Selector};
 use crate::identity::Permission;
 use crate::inventory::{HostKey, HostKeyOrigin, HostKeyStatus, NewHostKey, OfferedKey};
 use crate::page::{Page, PageRequest};
-use crate::store::StoreError;
+
+/// A key is decided about twice at most: approved, then revoked. So that often someone else can come first.
+const DECISIONS: u32 = 3;
 
 impl Gate {
     /// Records a key that someone knows to be right: it is approved at once. One that the server has
@@ -27,7 +29,7 @@ impl Gate {
         let known = self.shared.store.host_keys_of(&scope, &[server.id]).await?;
         let decided = |key: &HostKey| key.key == offered.key && key.status != HostKeyStatus::Approved;
         if let Some(known) = known.into_iter().find(decided) {
-            return self.approve(&scope, known).await;
+            return self.decide(&known.id.into(), HostKeyStatus::Approved).await;
         }
         let now = self.shared.clock.now();
         let key = HostKey {
@@ -52,54 +54,68 @@ impl Gate {
     /// algorithm, which are revoked with it: a key that was replaced is nobody's any more.
     ///
     /// # Errors
-    /// `not_found`; `conflict` for a revoked key, and if someone decides about the server's keys at the same time.
+    /// `not_found`; `conflict` for a revoked key, and if others keep deciding about the server's keys.
     pub async fn approve_host_key(&self, selector: &Selector) -> Result<HostKey> {
-        let scope = self.authorize(Permission::HostKeyApprove).await?;
-        let key = self.shared.store.host_key(&scope, selector).await?;
-        self.approve(&scope, key).await
+        self.decide(selector, HostKeyStatus::Approved).await
     }
 
     /// Never trusts a recorded key again.
     ///
     /// # Errors
-    /// `not_found`.
+    /// `not_found`; `conflict` if others keep deciding about it.
     pub async fn revoke_host_key(&self, selector: &Selector) -> Result<HostKey> {
+        self.decide(selector, HostKeyStatus::Revoked).await
+    }
+
+    /// Decides about a key as it stands. When someone else decided meanwhile, that came first: then it is
+    /// looked at again, so that of an approval and a revocation at once the revocation holds.
+    async fn decide(&self, selector: &Selector, status: HostKeyStatus) -> Result<HostKey> {
         let scope = self.authorize(Permission::HostKeyApprove).await?;
-        let old = self.shared.store.host_key(&scope, selector).await?;
-        if old.status == HostKeyStatus::Revoked {
-            return Ok(old);
+        let mut key = self.shared.store.host_key(&scope, selector).await?;
+        for _ in 1..DECISIONS {
+            match self.decide_as_it_stands(&scope, key.clone(), status).await {
+                Err(error) if error.code() == ErrorCode::StaleVersion => {}
+                decided => return decided,
+            }
+            key = self.shared.store.host_key(&scope, &key.id.into()).await?;
         }
-        let (key, audit) = self.decide(&old, HostKeyStatus::Revoked, self.shared.clock.now());
-        self.shared.store.update_host_key(&scope, &key, &audit).await?;
+        self.decide_as_it_stands(&scope, key, status).await.map_err(at_once)
+    }
+
+    async fn decide_as_it_stands(&self, scope: &Scope, key: HostKey, status: HostKeyStatus) -> Result<HostKey> {
+        if key.status == status {
+            return Ok(key);
+        }
+        if status == HostKeyStatus::Approved {
+            return self.approve(scope, key).await;
+        }
+        let (key, audit) = self.decided(&key, status, self.shared.clock.now());
+        self.shared.store.update_host_key(scope, &key, &audit).await?;
         Ok(key)
     }
 
+    /// Approves a key and retires those whose place it takes. `stale_version` if one of them has changed.
     async fn approve(&self, scope: &Scope, old: HostKey) -> Result<HostKey> {
-        match old.status {
-            HostKeyStatus::Approved => return Ok(old),
-            HostKeyStatus::Pending => {}
-            HostKeyStatus::Revoked => return Err(revoked(&old)),
+        if old.status == HostKeyStatus::Revoked {
+            return Err(revoked(&old));
         }
         let now = self.shared.clock.now();
-        let (key, audit) = self.decide(&old, HostKeyStatus::Approved, now);
+        let (key, audit) = self.decided(&old, HostKeyStatus::Approved, now);
         let mut audit = vec![audit];
         let mut retired = Vec::new();
         for former in self.shared.store.host_keys_of(scope, &[old.server_id]).await? {
             if former.status == HostKeyStatus::Approved && former.algorithm == old.algorithm {
-                let (former, entry) = self.decide(&former, HostKeyStatus::Revoked, now);
+                let (former, entry) = self.decided(&former, HostKeyStatus::Revoked, now);
                 retired.push(former);
                 audit.push(entry);
             }
         }
-        match self.shared.store.approve_host_key(scope, &key, &retired, &audit).await {
-            Ok(()) => Ok(key),
-            Err(StoreError::Stale { .. }) => Err(at_once(&key)),
-            Err(error) => Err(error.into()),
-        }
+        self.shared.store.approve_host_key(scope, &key, &retired, &audit).await?;
+        Ok(key)
     }
 
     /// A key after a decision about it, and the entry that tells of it.
-    fn decide(&self, old: &HostKey, status: HostKeyStatus, now: DateTime<Utc>) -> (HostKey, AuditEntry) {
+    fn decided(&self, old: &HostKey, status: HostKeyStatus, now: DateTime<Utc>) -> (HostKey, AuditEntry) {
         let mut key = old.clone();
         key.status = status;
         key.version += 1;
@@ -143,9 +159,12 @@ impl Gate {
     }
 }
 
-fn at_once(key: &HostKey) -> Error {
-    let why = format!("someone decided about the server's host keys while {} was to be approved", key.fingerprint);
-    Error::new(ErrorCode::Conflict, why).with_hint("look at them with  birun server host-key list,  then decide again")
+fn at_once(error: Error) -> Error {
+    if error.code() != ErrorCode::StaleVersion {
+        return error;
+    }
+    Error::new(ErrorCode::Conflict, "others decide about the server's host keys at the same time")
+        .with_hint("look at them with  birun server host-key list,  then decide again")
 }
 
 fn revoked(key: &HostKey) -> Error {
