@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use birun_core::execution::{Ended, Finish, JournalStore, Lease, Reason, Step, StepEnd, StepStart, StepStatus};
+use birun_core::execution::{
+    Ended, Finish, JournalStore, Lease, Reason, Step, StepEnd, StepNote, StepStart, StepStatus,
+};
 use birun_core::gate::Scope;
 use birun_core::id::ProjectId;
 use birun_core::store::{StoreError, StoreResult};
@@ -71,6 +73,16 @@ macro_rules! finish {
 }
 
 const START: &str = concat!(starting!("birun_executions AS e", "e.rev + 1"), " AND ", held!());
+const NOTE: &str = concat!(
+    "UPDATE birun_steps SET detail = v.column2, rev = e.rev + 1
+    FROM birun_executions AS e CROSS JOIN (VALUES {values}) AS v
+    WHERE ",
+    held!(),
+    " AND birun_steps.project_id = $1 AND birun_steps.execution_id = $2 AND birun_steps.id = v.column1
+      AND birun_steps.status = 'running'"
+);
+/// After [`NOTE`], which stamped the steps that it touched with the rev that follows.
+const NOTED: &str = concat!("UPDATE birun_executions AS e SET rev = rev + 1 WHERE ", held!());
 const END: &str = concat!(
     ending!("birun_executions AS e", "e.rev + 1"),
     " AND ",
@@ -200,6 +212,21 @@ fn start_by(sql: &str, project: ProjectId, lease: &Lease, starts: &[StepStart]) 
         binds.extend(binds![start.step, opt_json(start.handle.as_ref())?, start.at]);
     }
     Ok(Statement::new(sql.replace("{values}", &values(5, 3, starts.len())), binds))
+}
+
+async fn note(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, notes: &[StepNote]) -> StoreResult<()> {
+    hold(tx, project, lease).await?;
+    let mut statements = Vec::new();
+    for chunk in chunks(notes) {
+        let mut binds = held_by(project, lease);
+        for note in chunk {
+            binds.extend(binds![note.step, note.waits_for.as_ref()]);
+        }
+        statements.push(Statement::new(NOTE.replacen("{values}", &values(5, 2, chunk.len()), 1), binds));
+    }
+    statements.push(Statement::new(NOTED, held_by(project, lease)));
+    let done = tx.several(statements).await?;
+    if done.last().is_some_and(|noted| noted.changed > 0) { Ok(()) } else { Err(StoreError::LeaseLost) }
 }
 
 /// What [`JournalStore::end_steps`] is to write.
@@ -397,6 +424,11 @@ impl JournalStore for SqlStore {
     async fn start_steps(&self, scope: &Scope, lease: &Lease, starts: &[StepStart]) -> StoreResult<()> {
         let args = (scope.project(), *lease, starts.to_vec());
         self.db.write(args, |tx, (project, lease, starts)| Box::pin(start(tx, *project, lease, starts))).await
+    }
+
+    async fn note_steps(&self, scope: &Scope, lease: &Lease, notes: &[StepNote]) -> StoreResult<()> {
+        let args = (scope.project(), *lease, notes.to_vec());
+        self.db.write(args, |tx, (project, lease, notes)| Box::pin(note(tx, *project, lease, notes))).await
     }
 
     async fn end_steps(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use birun_core::execution::{Ending, Executor as _, OutputSender, ServerTarget, Stop, Target, Work, WorkIo};
+use birun_core::execution::{Ending, Executor as _, OutputSender, ServerTarget, Stop, Target, Waits, Work, WorkIo};
 use birun_core::id::{ExecutionId, ServerId, StepId};
 use birun_core::inventory::HostKeyPolicy;
 use birun_core::script::{Content, EnvName, Interpreter};
@@ -93,7 +93,7 @@ fn executor() -> Outcome<SshExecutor> {
 
 async fn run(executor: SshExecutor, target: Arc<ServerTarget>) -> Outcome {
     let (output, mut chunks) = OutputSender::channel(16);
-    let io = WorkIo { output, stop: Stop::default(), trust: Notes::new() };
+    let io = WorkIo { output, stop: Stop::default(), trust: Notes::new(), waits: Waits::default() };
     let drain = async { while chunks.recv().await.is_some() {} };
     let (ending, ()) = tokio::join!(executor.run(work(&target)?, io), drain);
     match ending {

@@ -168,6 +168,10 @@ impl Watcher<'_> {
         }
         if step.attempt > 1 && step.status == "pending" {
             self.printer.remark(self.ui, &step.target, &format!("trying again: attempt {}", step.attempt));
+        } else if step.status == "running"
+            && let Some(waits_for) = &step.detail
+        {
+            self.printer.remark(self.ui, &step.target, &format!("waits: {waits_for}"));
         } else if step.has_ended()
             && !step.succeeded()
             && self.board.total() > 1

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{Error, ErrorCode, Result};
 use crate::execution::Stream;
 use crate::execution::pipe::StepInput;
+use crate::execution::place::Waits;
 use crate::id::{ExecutionId, ServerId, StepId};
 use crate::inventory::{HostKey, HostKeyPolicy, OfferedKey, OpenCredential, Verdict};
 use crate::name::Name;
@@ -47,6 +48,8 @@ pub trait Executor: Debug + Send + Sync + 'static {
     ///   answer is [`Ending::Stopped`] with what could be verified.
     /// - When the receiver of the output is gone, the work is stopped in the same way.
     /// - Every wait on a peer has a limit, and the error names the phase.
+    /// - While a limit of the executor keeps the work waiting for its place, `io.waits` says so: that time
+    ///   does not count as the attempt's.
     ///
     /// The future is never dropped before its end, but the whole process may die at any point: then
     /// [`kill`](Executor::kill) is called with the journalled handle.
@@ -129,6 +132,8 @@ pub struct WorkIo {
     pub stop: Stop,
     /// Is told about host keys.
     pub trust: Arc<dyn HostTrust>,
+    /// Is told while a limit keeps the work waiting for its place.
+    pub waits: Waits,
 }
 
 /// Notes what an executor decided about an offered host key.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::Shared;
-use crate::execution::{Ended, Execution, Finish, Lease, Reason, Step, StepEnd, StepStart, metrics};
+use crate::execution::{Ended, Execution, Finish, Lease, Reason, Step, StepEnd, StepNote, StepStart, metrics};
 use crate::gate::Scope;
 use crate::milestone;
 use crate::store::{StoreError, StoreResult};
@@ -51,6 +51,7 @@ pub(super) struct Journal {
 /// One transition.
 pub(super) enum Entry<'a> {
     Start(&'a [StepStart]),
+    Note(&'a StepNote),
     End { ends: &'a [StepEnd], next: &'a [Step], finish: Option<&'a Finish> },
     Park { wake_at: DateTime<Utc>, reason: Reason },
     HandBack { now: DateTime<Utc> },
@@ -60,6 +61,7 @@ impl Entry<'_> {
     const fn milestones(&self) -> (&'static str, &'static str) {
         match self {
             Self::Start(_) => ("start.before", "start.after"),
+            Self::Note(_) => ("note.before", "note.after"),
             Self::End { finish: None, .. } => ("end.before", "end.after"),
             Self::End { finish: Some(_), .. } => ("finish.before", "finish.after"),
             Self::Park { .. } => ("park.before", "park.after"),
@@ -143,6 +145,7 @@ impl Journal {
         let store = &self.shared.store;
         match *entry {
             Entry::Start(starts) => store.start_steps(&self.scope, &self.lease, starts).await?,
+            Entry::Note(note) => store.note_steps(&self.scope, &self.lease, std::slice::from_ref(note)).await?,
             Entry::End { ends, next, finish } => {
                 return store.end_steps(&self.scope, &self.lease, ends, next, finish).await;
             }

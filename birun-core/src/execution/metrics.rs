@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 
-use crate::execution::{ExecutionStatus, StepEnd, StepStatus};
+use crate::execution::{ExecutionStatus, Reaped, StepEnd, StepStatus};
 
 const EXECUTIONS: &str = "birun_executions_total";
 const DRIVEN: &str = "birun_executions_driven";
@@ -46,6 +46,15 @@ pub(super) fn steps_ended(ends: &[StepEnd]) {
     for end in ends {
         counter!(STEPS, "status" => end.status.as_str()).increment(1);
         counter!(OUTPUT).increment(end.output_bytes);
+    }
+}
+
+/// Executions were taken back from dead workers; some of them ended.
+pub(super) fn reaped(reaped: &Reaped) {
+    describe();
+    if reaped.lost > 0 {
+        counter!(EXECUTIONS, "status" => ExecutionStatus::Lost.as_str()).increment(reaped.lost);
+        counter!(STEPS, "status" => StepStatus::Lost.as_str()).increment(reaped.lost_steps);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod log;
 mod metrics;
 mod model;
 mod pipe;
+mod place;
 mod request;
 mod runner;
 mod service;
@@ -37,11 +38,13 @@ pub use model::{
     Counts, Execution, ExecutionChange, ExecutionFilter, ExecutionKind, ExecutionStatus, Lease, Plan, Program, Reason,
     Step, StepFilter, StepStatus, Subject, Trigger,
 };
+pub use place::{Waiting, Waits};
 pub use request::{RetryOptions, Run};
 pub use service::{Pruned, QueueState, Retention};
 pub use store::{
     Cancelled, Claimed, Dispatcher, Drive, Ended, ExecutionStore, Finish, JournalStore, PrunePolicy, PruneReport,
-    QueueStore, Renewal, Renewals, StepEnd, StepStart, Submission, Submitted, Worker, WorkerRegistration,
+    QueueStore, Reaped, Renewal, Renewals, StepEnd, StepNote, StepStart, Submission, Submitted, Worker,
+    WorkerRegistration,
 };
 pub use strategy::{Amount, Order, Strategy};
 pub use worker::Running;

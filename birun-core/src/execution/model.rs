@@ -337,7 +337,7 @@ pub struct Step {
     pub status: StepStatus,
     /// Why, where the status alone does not say.
     pub reason: Option<Reason>,
-    /// A sentence for people.
+    /// A sentence for people. While the step runs: what it waits for, if a limit keeps it from beginning.
     pub detail: Option<String>,
     /// The code of the error that ended it, if one did.
     pub error: Option<ErrorCode>,

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures::future::join_all;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::engine::{LOCAL_EXECUTOR, Shared};
@@ -21,11 +22,11 @@ use crate::execution::journal::{Cut, Entry, Journal, Pauses};
 use crate::execution::leftover::Leftover;
 use crate::execution::pipe::OutputPipe;
 use crate::execution::state::{Outcome, Progress, judge_orphan, until};
-use crate::execution::step::{Finished, Task, attempt};
+use crate::execution::step::{Attempt, Finished, Task, attempt};
 use crate::execution::worker::Signals;
 use crate::execution::{
-    Claimed, Execution, Executor, Finish, Kill, LogCursor, LogStore, Program, Reason, Step, StepEnd, StepStart,
-    StepStatus, Stream, Target, metrics,
+    Claimed, Execution, Executor, Finish, Kill, LogCursor, LogStore, Program, Reason, Step, StepEnd, StepNote,
+    StepStart, StepStatus, Stream, Target, metrics,
 };
 use crate::gate::Scope;
 use crate::id::{ExecutionId, ServerId, StepId};
@@ -87,6 +88,8 @@ struct Runner {
     pipe: OutputPipe,
     means: Means,
     running: JoinSet<Finished>,
+    /// What attempts wait for, as they tell it.
+    notes: (UnboundedSender<StepNote>, UnboundedReceiver<StepNote>),
     /// What ended and could not be written down.
     unwritten: Vec<StepEnd>,
     handing_back: bool,
@@ -123,6 +126,7 @@ impl Runner {
             pipe: OutputPipe::closed(),
             means: Means::default(),
             running: JoinSet::new(),
+            notes: unbounded_channel(),
             unwritten: Vec::new(),
             handing_back: false,
             done: false,
@@ -321,14 +325,9 @@ impl Runner {
         let settings = &self.execution.plan.settings;
         // Said once: the very first attempt of an execution has the ordinal 0.
         let remark = if ordinal == 0 { self.unmasked() } else { None };
-        self.running.spawn(attempt(
-            step,
-            task,
-            self.pipe.step(ordinal, settings.output),
-            remark,
-            settings,
-            self.halt.clone(),
-        ));
+        let output = self.pipe.step(ordinal, settings.output);
+        let begun = Attempt { step, task, output, remark, notes: self.notes.0.clone() };
+        self.running.spawn(attempt(begun, settings, self.halt.clone()));
     }
 
     /// What to say of secrets that are too short to be masked.
@@ -422,6 +421,7 @@ impl Runner {
                 }
                 self.ended(all.into_iter().filter_map(joined).collect()).await
             }
+            Some(note) = self.notes.1.recv() => self.journal.write(Entry::Note(&note)).await,
             () = self.halt.signals.cancel.cancelled(), if !closed => Ok(()),
             () = self.halt.signals.hand_back.cancelled(), if !self.handing_back => Ok(()),
             () = self.shared.clock.sleep(self.halt.left()), if !closed => Ok(()),

@@ -8,7 +8,8 @@ use serde_json::json;
 use crate::error::{Error, ErrorCode, Result};
 use crate::execution::follow::RunHandle;
 use crate::execution::{
-    Cancelled, Execution, ExecutionFilter, ExecutionStatus, PrunePolicy, Reason, Step, StepFilter, Worker, metrics,
+    Cancelled, Execution, ExecutionFilter, ExecutionStatus, PrunePolicy, Reason, Step, StepFilter, StepStatus, Worker,
+    metrics,
 };
 use crate::gate::Gate;
 use crate::id::{Selector, WorkerId};
@@ -17,6 +18,8 @@ use crate::page::{Page, PageRequest};
 
 /// Executions that are deleted in one transaction.
 const PRUNE_BATCH: u32 = 200;
+/// Steps that are looked at together.
+const STEPS_AT_ONCE: u32 = 500;
 
 /// What is kept when history is pruned.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +190,8 @@ impl Gate {
         }
     }
 
-    /// Why an execution does not go on, in words; `None` if a worker drives it or it has ended.
+    /// Why an execution does not go on, in words; `None` if a worker drives it or it has ended. One of
+    /// which every started step waits for a place does not go on either.
     ///
     /// # Errors
     /// What storage answers.
@@ -195,7 +199,10 @@ impl Gate {
         let scope = self.authorize(Permission::ExecutionRead).await?;
         match execution.status {
             ExecutionStatus::Queued => self.why_queued(&scope, execution).await.map(Some),
-            ExecutionStatus::Running => self.why_orphaned(&scope, execution).await,
+            ExecutionStatus::Running => match self.why_orphaned(&scope, execution).await? {
+                None => self.why_waiting(&scope, execution).await,
+                why => Ok(why),
+            },
             ExecutionStatus::Waiting => {
                 let what = match execution.reason {
                     Some(Reason::RetryScheduled) => "the next attempt",
@@ -205,6 +212,24 @@ impl Gate {
                 Ok(Some(format!("waits for {what} at {at}")))
             }
             _ => Ok(None),
+        }
+    }
+
+    /// Why nothing of a started execution runs: what the first of its started steps waits for.
+    async fn why_waiting(&self, scope: &crate::gate::Scope, execution: &Execution) -> Result<Option<String>> {
+        let running = StepFilter { status: vec![StepStatus::Running], ..StepFilter::default() };
+        let mut why = None;
+        let mut from = 0;
+        loop {
+            let steps = self.shared.store.steps(scope, execution.id, &running, from, STEPS_AT_ONCE).await?;
+            for step in &steps {
+                let Some(detail) = &step.detail else { return Ok(None) };
+                why.get_or_insert_with(|| format!("{} waits: {detail}", step.target));
+            }
+            match steps.last() {
+                Some(last) if steps.len() == STEPS_AT_ONCE as usize => from = last.ordinal + 1,
+                _ => return Ok(why),
+            }
         }
     }
 

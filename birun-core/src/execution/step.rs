@@ -2,12 +2,14 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorCode};
@@ -19,8 +21,8 @@ use crate::execution::metrics;
 use crate::execution::pipe::{StepOutput, StepTap};
 use crate::execution::state::{Outcome, StopCause, judge_ending};
 use crate::execution::{
-    Ending, Execution, Executor, Handle, JobContext, Kill, OutputSender, Reason, Step, StepStatus, Stop, Stream, Work,
-    WorkIo,
+    Ending, Execution, Executor, Handle, JobContext, Kill, OutputSender, Reason, Step, StepNote, StepStatus, Stop,
+    Stream, Waits, Work, WorkIo,
 };
 use crate::id::{ExecutionId, StepId};
 use crate::milestone;
@@ -105,10 +107,10 @@ impl Task {
         }
     }
 
-    async fn run(self, output: OutputSender, stop: Stop, clock: Arc<dyn Clock>) -> Ended {
+    async fn run(self, output: OutputSender, stop: Stop, waits: Waits, clock: Arc<dyn Clock>) -> Ended {
         match self {
             Self::Work { executor, work, trust, handle: _ } => {
-                Ended::Work(executor.run(*work, WorkIo { output, stop, trust }).await)
+                Ended::Work(executor.run(*work, WorkIo { output, stop, trust, waits }).await)
             }
             Self::Job { job, call } => run_job(&job, call, output, stop, clock).await,
             Self::Impossible(why) => Ended::Impossible(why),
@@ -133,27 +135,42 @@ async fn run_job(job: &Job, call: JobCall, output: OutputSender, stop: Stop, clo
     }
 }
 
+/// An attempt that is about to begin.
+pub(super) struct Attempt {
+    pub(super) step: StepId,
+    pub(super) task: Task,
+    pub(super) output: (OutputSender, StepTap),
+    /// What birun itself says in the output first.
+    pub(super) remark: Option<String>,
+    /// Takes what the attempt waits for.
+    pub(super) notes: UnboundedSender<StepNote>,
+}
+
 /// Prepares an attempt: the future that runs it to its end, which comes early when the execution is
-/// halted. A remark of birun's goes into the output first. The future never panics.
+/// halted. The future never panics.
 pub(super) fn attempt(
-    step: StepId,
-    task: Task,
-    (output, tap): (OutputSender, StepTap),
-    remark: Option<String>,
+    attempt: Attempt,
     settings: &RunSettings,
     halt: Halt,
 ) -> impl Future<Output = Finished> + Send + use<> {
     let settings = settings.clone();
+    let Attempt { step, task, output: (output, tap), remark, notes } = attempt;
     async move {
         if let Some(remark) = remark {
             // If the output is not taken, that is told when the step ends.
             let _closed = output.send(Stream::System, remark.into()).await;
         }
         let leftover = task.leftover();
-        let stop = Stop::default();
-        let run = AssertUnwindSafe(task.run(output, stop.clone(), Arc::clone(&halt.clock))).catch_unwind();
+        let (stop, waits) = (Stop::default(), Waits::default());
+        let run = task.run(output, stop.clone(), waits.clone(), Arc::clone(&halt.clock));
+        let run = AssertUnwindSafe(run).catch_unwind();
         let whole = async {
-            let (ended, cause) = supervise(run, &stop, &halt, &tap, &settings).await;
+            let limit = limit(settings.attempt_timeout(), &waits, &halt);
+            let supervised = supervise(run, &stop, &halt, &tap, limit);
+            let (ended, cause) = tokio::select! {
+                ended = supervised => ended,
+                never = tell_waits(step, &waits, &notes, &halt) => match never {},
+            };
             milestone::reach("exit.after");
             let outcome = judge(ended, cause, &settings, leftover.as_ref(), &halt).await;
             store_output(step, tap, outcome).await
@@ -211,25 +228,38 @@ async fn store_output(step: StepId, tap: StepTap, outcome: Outcome) -> Finished 
     Finished { step, outcome, output }
 }
 
+/// Resolves when the attempt has had as much time as it is allowed, since it has its place.
+async fn limit(limit: Option<Duration>, waits: &Waits, halt: &Halt) {
+    match limit {
+        Some(limit) => waits.had_place_for(limit, &*halt.clock).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Tells whoever keeps the journal why the attempt waits, and when it waits no more.
+async fn tell_waits(step: StepId, waits: &Waits, notes: &UnboundedSender<StepNote>, halt: &Halt) -> Infallible {
+    let mut told = false;
+    loop {
+        let why = waits.news(told, &*halt.clock).await;
+        told = why.is_some();
+        // Nobody listens once the execution is over.
+        let _closed = notes.send(StepNote { step, waits_for: why.map(|why| why.to_string()) });
+    }
+}
+
 /// Runs to the end, and tells the first cause to stop, if there was one. The run is never dropped.
 async fn supervise<T>(
     run: impl Future<Output = T>,
     stop: &Stop,
     halt: &Halt,
     tap: &StepTap,
-    settings: &RunSettings,
+    limit: impl Future<Output = ()>,
 ) -> (T, Option<StopCause>) {
-    let timeout = async {
-        match settings.attempt_timeout() {
-            Some(limit) => halt.clock.sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     let cause = async {
         tokio::select! {
             biased;
             cause = halt.cause() => cause,
-            () = timeout => StopCause::AttemptTimeout,
+            () = limit => StopCause::AttemptTimeout,
             () = tap.limit_hit() => StopCause::OutputLimit,
         }
     };

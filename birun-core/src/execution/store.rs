@@ -214,6 +214,25 @@ pub struct Renewals {
     pub others: Vec<Lease>,
 }
 
+/// What was taken back from dead workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reaped {
+    /// Executions that are queued again.
+    pub requeued: u64,
+    /// Executions that ended `lost`.
+    pub lost: u64,
+    /// Steps that ended `lost` with them.
+    pub lost_steps: u64,
+}
+
+impl Reaped {
+    /// How many executions were touched.
+    #[must_use]
+    pub const fn executions(&self) -> u64 {
+        self.requeued + self.lost
+    }
+}
+
 /// Hands executions to workers, and takes them back from dead ones.
 #[async_trait]
 pub trait QueueStore {
@@ -252,8 +271,8 @@ pub trait QueueStore {
     /// steps with it. If a step of it is in flight, it is `queued` with that reason first, and keeps
     /// the reason when it is claimed: whoever takes it up starts nothing, and looks after the
     /// processes. When its workers die at that too, until it is twenty times `max_claims`, it ends all
-    /// the same, those steps with `kill: unconfirmed`. Claims that ended otherwise do not count. Answers how many executions were touched.
-    async fn reap(&self, scope: &Scope, max_claims: u64, now: DateTime<Utc>) -> StoreResult<u64>;
+    /// the same, those steps with `kill: unconfirmed`. Claims that ended otherwise do not count.
+    async fn reap(&self, scope: &Scope, max_claims: u64, now: DateTime<Utc>) -> StoreResult<Reaped>;
 }
 
 /// A step that is about to be started.
@@ -265,6 +284,15 @@ pub struct StepStart {
     pub handle: Option<Handle>,
     /// When.
     pub at: DateTime<Utc>,
+}
+
+/// Why a step that was started has not begun yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StepNote {
+    /// Which.
+    pub step: StepId,
+    /// What it waits for, in words; `None`: for nothing any more.
+    pub waits_for: Option<String>,
 }
 
 /// How a step ended.
@@ -330,6 +358,9 @@ pub struct Ended {
 pub trait JournalStore {
     /// Notes that steps are about to be started.
     async fn start_steps(&self, scope: &Scope, lease: &Lease, starts: &[StepStart]) -> StoreResult<()>;
+
+    /// Notes what started steps wait for, as their `detail`. A step that does not run keeps its own.
+    async fn note_steps(&self, scope: &Scope, lease: &Lease, notes: &[StepNote]) -> StoreResult<()>;
 
     /// Notes how steps ended, adds the attempts that follow, and ends the execution if `finish` is given.
     ///

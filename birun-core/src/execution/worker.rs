@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use crate::audit::keep_sealed;
 use crate::engine::{Roles, Shared};
 use crate::error::Result;
-use crate::execution::runner;
 use crate::execution::{Claimed, Drive, Lease, Renewal, WorkerRegistration};
+use crate::execution::{metrics, runner};
 use crate::gate::Scope;
 use crate::id::{ExecutionId, ProjectId};
 use crate::milestone;
@@ -144,7 +144,8 @@ pub(crate) async fn start_worker(shared: Arc<Shared>, roles: Roles) -> Result<Ru
         started_at: shared.clock.now(),
     };
     shared.store.register(&scope, &registration).await?;
-    shared.store.reap(&scope, shared.limits.claims, shared.clock.now()).await?;
+    let reaped = shared.store.reap(&scope, shared.limits.claims, shared.clock.now()).await?;
+    metrics::reaped(&reaped);
     let (sender, receiver) = mpsc::channel(1);
     let worker = Arc::new(WorkerLoop {
         slots: Semaphore::new(shared.limits.slots as usize),
@@ -440,9 +441,11 @@ impl WorkerLoop {
             self.return_strays(strays, renewals.others).await;
         }
         if round.is_multiple_of(REAP_RENEWALS) {
-            let taken = self.shared.store.reap(&self.scope, self.shared.limits.claims, self.shared.clock.now()).await?;
-            if taken > 0 {
-                tracing::warn!(executions = taken, "took back what dead workers held");
+            let reaped =
+                self.shared.store.reap(&self.scope, self.shared.limits.claims, self.shared.clock.now()).await?;
+            metrics::reaped(&reaped);
+            if reaped.executions() > 0 {
+                tracing::warn!(executions = reaped.executions(), "took back what dead workers held");
                 self.shared.submitted.notify_one();
             }
         }

@@ -27,6 +27,12 @@ impl ManualClock {
         self.elapsed.send_modify(|elapsed| *elapsed += by);
     }
 
+    /// How far it was moved.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        *self.elapsed.borrow()
+    }
+
     /// Resolves when somebody waits for this clock.
     pub async fn is_awaited(&self) {
         while self.elapsed.receiver_count() == 0 {

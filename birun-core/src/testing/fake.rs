@@ -18,7 +18,8 @@ use crate::id::StepId;
 /// An executor without a world.
 ///
 /// A script is lines of: `print TEXT`, `error TEXT` (to standard error), `show NAME` (prints a
-/// variable), `hold` (waits for [`release`](FakeExecutor::release)), `hang` (waits to be stopped),
+/// variable), `hold` (waits for [`release`](FakeExecutor::release)), `place WHY` (does so as well, and says
+/// that it waits for its place), `hang` (waits to be stopped),
 /// `ignore` (goes on as if it had not been told to stop), and one of `exit N`, `signal NAME`,
 /// `unreachable`, `not-started`, `link-lost`, `no-status`, `panic`. A script that ends without one
 /// of the last exits 0.
@@ -61,6 +62,12 @@ impl FakeExecutor {
     #[must_use]
     pub fn most_at_once(&self) -> usize {
         self.lock().most
+    }
+
+    /// How many run now.
+    #[must_use]
+    pub fn running(&self) -> usize {
+        self.lock().now
     }
 
     /// Resolves when nothing runs.
@@ -113,7 +120,8 @@ impl FakeExecutor {
                     }
                 }
                 "ignore" => stoppable = false,
-                "hold" => {
+                "hold" | "place" => {
+                    let _waiting = (verb == "place").then(|| io.waits.begin(rest));
                     let mut released = self.released.subscribe();
                     tokio::select! {
                         _ = released.changed() => {}

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use birun_core::engine::Engine;
+use birun_core::engine::{Engine, Limits};
+use birun_core::execution::ExecutionStatus;
 use birun_core::testing::TestEngine;
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 
-use crate::engine::{local, script, store};
+use crate::engine::{die_after, local, script, store};
 
 type Sums = Arc<Mutex<BTreeMap<String, f64>>>;
 
@@ -128,4 +129,23 @@ pub(crate) async fn endings_and_output_are_counted_and_described() {
         let name = key.split(' ').next().expect("a name");
         assert!(described.iter().any(|described| described == name), "{name} is not described");
     }
+}
+
+pub(crate) async fn what_the_reaper_ends_is_counted() {
+    let sum = SUM.get().expect("somebody listens");
+    let watched = ["birun_executions_total lost", "birun_steps_total lost"];
+    let before = watched.map(|key| sum.of(key));
+    let (store, fake) = (store().await, local());
+    let idle = Engine::builder_over(Arc::clone(&store)).executor(fake.clone()).build().await.expect("builds");
+    let run = idle.system().run(script("print never")).await.expect("accepted");
+    // Its worker dies before it has started a step, so that nobody need look after processes.
+    die_after(&store, &run, false).await;
+    let limits = Limits { claims: 1, ..Limits::default() };
+    let engine = TestEngine::start(Engine::builder_over(store).executor(fake).limits(limits)).await.expect("starts");
+    let ended = engine.gate().execution(&run.id().into()).await.expect("read");
+    assert_eq!(ended.status, ExecutionStatus::Lost);
+    for (key, before) in watched.iter().zip(before) {
+        assert!(sum.of(key) > before, "{key}: {} after {before}", sum.of(key));
+    }
+    engine.shutdown().await.expect("it stops");
 }

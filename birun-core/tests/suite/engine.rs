@@ -322,6 +322,55 @@ pub(crate) async fn an_attempt_that_takes_too_long_is_stopped() {
     assert_eq!((ended.status, ended.reason), (ExecutionStatus::TimedOut, Some(Reason::AttemptTimeout)));
 }
 
+/// The step as it stands.
+async fn first_step(engine: &TestEngine, run: &RunHandle) -> Step {
+    steps(&engine.gate(), run).await.remove(0)
+}
+
+pub(crate) async fn an_attempt_is_not_charged_for_the_wait_for_its_place_and_says_why_it_waits() {
+    let fake = local();
+    let (clock, engine) = timed(&fake).await;
+    let short = settings(|settings| settings.attempt_timeout_ms = Some(2_000));
+    let run = engine.gate().run(script("place limit of server web-1 reached\nhang").settings(short)).await;
+    let run = run.expect("accepted");
+    fake.has_begun(1).await;
+    let told = |detail: Option<String>| detail.as_deref() == Some("limit of server web-1 reached");
+    while !told(first_step(&engine, &run).await.detail) {
+        clock.advance(Duration::from_millis(500));
+    }
+    // Much longer than an attempt may take.
+    for _ in 0..60 {
+        clock.advance(Duration::from_secs(1));
+        tokio::task::yield_now().await;
+    }
+    let waiting = engine.gate().execution(&run.id().into()).await.expect("read");
+    assert_eq!((waiting.status, fake.running()), (ExecutionStatus::Running, 1));
+    let why = engine.gate().why(&waiting).await.expect("told");
+    assert_eq!(why.as_deref(), Some("local waits: limit of server web-1 reached"));
+    let place = clock.now();
+    fake.release();
+    while told(first_step(&engine, &run).await.detail) {
+        tokio::task::yield_now().await;
+    }
+    let running = engine.gate().execution(&run.id().into()).await.expect("read");
+    assert_eq!(engine.gate().why(&running).await.expect("told"), None);
+    let ended = end(&clock, &run).await;
+    assert_eq!((ended.status, ended.reason), (ExecutionStatus::TimedOut, Some(Reason::AttemptTimeout)));
+    let took = ended.finished_at.expect("ended") - place;
+    assert!(took >= chrono::TimeDelta::seconds(2), "it had its place for {took}");
+}
+
+pub(crate) async fn a_short_wait_for_a_place_is_not_written_down() {
+    let fake = local();
+    let (clock, engine) = timed(&fake).await;
+    let run = engine.gate().run(script("place limit of server web-1 reached")).await.expect("accepted");
+    fake.has_begun(1).await;
+    let started = engine.gate().execution(&run.id().into()).await.expect("read").rev;
+    fake.release();
+    let ended = end(&clock, &run).await;
+    assert_eq!((ended.status, ended.rev), (ExecutionStatus::Succeeded, started + 1));
+}
+
 pub(crate) async fn the_limit_of_the_execution_cuts_waits_between_attempts() {
     let fake = local();
     let (clock, engine) = timed(&fake).await;
@@ -414,6 +463,11 @@ pub(crate) async fn orphan(store: &Arc<dyn Store>, fake: &FakeExecutor, on_lost:
 
 /// Claims an execution and starts all its steps as a worker that dies over them.
 pub(crate) async fn die_over(store: &Arc<dyn Store>, run: &RunHandle) {
+    die_after(store, run, true).await;
+}
+
+/// Claims an execution as a worker that dies then, perhaps after it has started all steps.
+pub(crate) async fn die_after(store: &Arc<dyn Store>, run: &RunHandle, starting: bool) {
     let (scope, worker, now) = (scope(ProjectId::DEFAULT), WorkerId::new(), run.execution().created_at);
     let registration =
         WorkerRegistration { id: worker, name: "doomed".to_owned(), slots: 1, home_only: false, started_at: now };
@@ -421,7 +475,7 @@ pub(crate) async fn die_over(store: &Arc<dyn Store>, run: &RunHandle) {
     let claimed = store.claim(&scope, worker, 1, now).await.expect("claimed").remove(0);
     let handle = Some(birun_core::execution::Handle(serde_json::json!({"step": "orphan"})));
     let start = |step: &Step| StepStart { step: step.id, handle: handle.clone(), at: now };
-    let starts: Vec<StepStart> = claimed.steps.iter().map(start).collect();
+    let starts: Vec<StepStart> = claimed.steps.iter().filter(|_| starting).map(start).collect();
     store.start_steps(&scope, &claimed.lease, &starts).await.expect("journalled");
     store.retire(&scope, worker).await.expect("gone");
 }

@@ -171,7 +171,7 @@ impl QueueStore for Faulty {
         self.meet("renew")?;
         self.inner.renew(scope, worker, leases).await
     }
-    async fn reap(&self, scope: &Scope, max_claims: u64, now: DateTime<Utc>) -> StoreResult<u64> {
+    async fn reap(&self, scope: &Scope, max_claims: u64, now: DateTime<Utc>) -> StoreResult<Reaped> {
         self.meet("reap")?;
         self.inner.reap(scope, max_claims, now).await
     }
@@ -182,6 +182,10 @@ impl JournalStore for Faulty {
     async fn start_steps(&self, scope: &Scope, lease: &Lease, starts: &[StepStart]) -> StoreResult<()> {
         self.meet("start_steps")?;
         self.inner.start_steps(scope, lease, starts).await
+    }
+    async fn note_steps(&self, scope: &Scope, lease: &Lease, notes: &[StepNote]) -> StoreResult<()> {
+        self.meet("note_steps")?;
+        self.inner.note_steps(scope, lease, notes).await
     }
     async fn end_steps(
         &self,

@@ -35,6 +35,8 @@ fn main() -> ExitCode {
         a_retry_of_the_failed_takes_the_failed_and_the_not_started
         cancel_ends_what_is_queued_and_what_runs
         an_attempt_that_takes_too_long_is_stopped
+        an_attempt_is_not_charged_for_the_wait_for_its_place_and_says_why_it_waits
+        a_short_wait_for_a_place_is_not_written_down
         the_limit_of_the_execution_cuts_waits_between_attempts
         the_limit_of_the_execution_ends_a_wait_when_it_is_reached
         each_attempt_has_its_own_step_and_waits_its_time
@@ -71,7 +73,7 @@ fn main() -> ExitCode {
         everything_old_is_pruned_and_output_goes_first
         what_was_to_be_cancelled_or_is_overdue_ends_so_after_its_worker_died
     );
-    cases!(suite, counted: endings_and_output_are_counted_and_described);
+    cases!(suite, counted: endings_and_output_are_counted_and_described what_the_reaper_ends_is_counted);
     cases!(suite, host_keys:
         a_decision_that_came_second_looks_at_the_key_again
         a_store_that_always_says_stale_is_not_asked_for_ever

@@ -9,8 +9,8 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use birun_core::Result;
-use birun_core::execution::ServerTarget;
 use birun_core::execution::executor::HostTrust;
+use birun_core::execution::{ServerTarget, Waits};
 use birun_core::id::ServerId;
 use birun_core::inventory::Verdict;
 use birun_core::{Error, ErrorCode};
@@ -23,10 +23,10 @@ use crate::ssh::executor::Settings;
 use crate::ssh::keys::{Digest, Identity};
 
 /// What a connection is wanted for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    /// An execution.
-    Work,
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Lane<'a> {
+    /// An execution, which says so while it waits for its place.
+    Work(&'a Waits),
     /// Ending another execution's processes.
     Kill,
 }
@@ -118,16 +118,12 @@ impl Pool {
         &self,
         target: &Arc<ServerTarget>,
         trust: &dyn HostTrust,
-        lane: Lane,
+        lane: Lane<'_>,
         freshness: Freshness,
     ) -> Result<Lease> {
         let key = Key::of(target);
         let gate = self.gate(key.server);
-        let line = match lane {
-            Lane::Work => &gate.work,
-            Lane::Kill => &gate.kill,
-        };
-        let place = Arc::clone(line).acquire_owned().await.map_err(|_| closed())?;
+        let place = self.place(&gate, target, lane).await?;
         let approach = Approach::new(Arc::clone(target), Arc::clone(&self.0.settings));
         let identity = target.credential.as_ref().map(|credential| self.identity(Digest::of(credential)));
         let kept = self.take_kept(&key, &approach, freshness);
@@ -137,6 +133,21 @@ impl Pool {
             None => connect(&approach, trust, identity.as_deref()).await?,
         };
         Ok(Lease { connection, reused, pool: self.clone(), key, identity, _gate: gate, _place: place })
+    }
+
+    /// Waits for a place in the line of its lane.
+    async fn place(&self, gate: &Gate, target: &ServerTarget, lane: Lane<'_>) -> Result<OwnedSemaphorePermit> {
+        let (line, waits) = match lane {
+            Lane::Work(waits) => (&gate.work, Some(waits)),
+            Lane::Kill => (&gate.kill, None),
+        };
+        if let Ok(place) = Arc::clone(line).try_acquire_owned() {
+            return Ok(place);
+        }
+        let most = self.0.settings.connections;
+        let _waiting =
+            waits.map(|waits| waits.begin(format!("limit of server {} reached ({most} at once)", target.name)));
+        Arc::clone(line).acquire_owned().await.map_err(|_| closed())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

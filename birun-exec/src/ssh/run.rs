@@ -66,8 +66,8 @@ impl Site<'_> {
     async fn begin(&self, bootstrap: &Bootstrap, io: &WorkIo) -> Result<(Lease, Channel), NotBegun> {
         let mut freshness = Freshness::Any;
         loop {
-            let lease =
-                self.pool.lease(self.target, &*io.trust, Lane::Work, freshness).await.map_err(NotBegun::Link)?;
+            let lane = Lane::Work(&io.waits);
+            let lease = self.pool.lease(self.target, &*io.trust, lane, freshness).await.map_err(NotBegun::Link)?;
             let command = bootstrap.command_line();
             match Channel::begin(&lease.connection, &command).await {
                 Ok(channel) => return Ok((lease, channel)),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use birun_core::Result;
 use birun_core::execution::executor::HostTrust;
 use birun_core::execution::{
-    Ending, Executor, Handle, Kill, OutputSender, ServerTarget, Stop, Stream, Target, Work, WorkIo,
+    Ending, Executor, Handle, Kill, OutputSender, ServerTarget, Stop, Stream, Target, Waits, Work, WorkIo,
 };
 use birun_core::id::{ExecutionId, StepId};
 use birun_core::inventory::{OfferedKey, Verdict};
@@ -76,7 +76,7 @@ fn work(body: &str, grace: Duration) -> Work {
 fn start(executor: &Arc<LocalExecutor>, work: Work) -> Running {
     let (sender, output) = OutputSender::channel(16);
     let (step, handle, stop) = (work.step, executor.handle(&work), Stop::default());
-    let io = WorkIo { output: sender, stop: stop.clone(), trust: Arc::new(NoHostKeys) };
+    let io = WorkIo { output: sender, stop: stop.clone(), trust: Arc::new(NoHostKeys), waits: Waits::default() };
     let executor = Arc::clone(executor);
     let task = tokio::spawn(async move { executor.run(work, io).await });
     Running { step, handle, stop, output, task }

@@ -7,7 +7,7 @@ mod workers;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use birun_core::execution::{Claimed, Lease, QueueStore, Renewal, Renewals, Worker, WorkerRegistration};
+use birun_core::execution::{Claimed, Lease, QueueStore, Reaped, Renewal, Renewals, Worker, WorkerRegistration};
 use birun_core::gate::Scope;
 use birun_core::id::{ProjectId, WorkerId};
 use birun_core::store::StoreResult;
@@ -141,20 +141,20 @@ impl QueueStore for SqlStore {
         Ok(Renewals { named, others: held.filter(|lease| !leases.contains(lease)).collect() })
     }
 
-    async fn reap(&self, scope: &Scope, max_claims: u64, now: DateTime<Utc>) -> StoreResult<u64> {
+    async fn reap(&self, scope: &Scope, max_claims: u64, now: DateTime<Utc>) -> StoreResult<Reaped> {
         let project = scope.project();
         let dead = self.dead_workers(project).await?;
         if dead.is_empty() && !self.db.read(project, |tx, project| Box::pin(reap::has_orphans(tx, *project))).await? {
-            return Ok(0);
+            return Ok(Reaped::default());
         }
         let args = (project, dead.iter().map(|dead| dead.worker).collect::<Vec<_>>(), max_claims, now);
-        let touched = self.db.write(args, |tx, (project, dead, max_claims, now)| {
+        let reaped = self.db.write(args, |tx, (project, dead, max_claims, now)| {
             Box::pin(reap::reap(tx, *project, dead, *max_claims, *now))
         });
-        let touched = touched.await?;
+        let reaped = reaped.await?;
         if let Liveness::Locks(locks) = &self.liveness {
             locks.forget(dead).await?;
         }
-        Ok(touched)
+        Ok(reaped)
     }
 }

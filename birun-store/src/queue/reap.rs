@@ -1,6 +1,6 @@
 //! Taking back what dead workers hold.
 
-use birun_core::execution::Kill;
+use birun_core::execution::{Kill, Reaped};
 use birun_core::id::{ProjectId, WorkerId};
 use birun_core::store::StoreResult;
 use chrono::{DateTime, Utc};
@@ -61,18 +61,19 @@ pub(super) async fn reap(
     dead: &[WorkerId],
     max_claims: u64,
     now: DateTime<Utc>,
-) -> StoreResult<u64> {
+) -> StoreResult<Reaped> {
     let bury = tx.dialect().pick(BURY, BURY_LAPSED);
     for worker in dead {
         tx.exec(bury, binds![project, *worker]).await?;
     }
     let exhausted = tx.all(EXHAUST, binds![project, now, max_claims]).await?;
     let unseen = opt_json(Some(&Kill::Unconfirmed { detail: UNSEEN.to_owned() }))?;
+    let mut reaped = Reaped { lost: exhausted.len() as u64, ..Reaped::default() };
     for row in &exhausted {
         let mut columns = row.columns(EXECUTIONS.name);
         let (execution, rev) = (columns.uuid()?, columns.int()?);
-        tx.exec(EXHAUST_STEPS, binds![project, execution, now, rev, unseen.clone()]).await?;
+        reaped.lost_steps += tx.exec(EXHAUST_STEPS, binds![project, execution, now, rev, unseen.clone()]).await?;
     }
-    let requeued = tx.exec(REQUEUE, binds![project, now, max_claims]).await?;
-    Ok(requeued + exhausted.len() as u64)
+    reaped.requeued = tx.exec(REQUEUE, binds![project, now, max_claims]).await?;
+    Ok(reaped)
 }

@@ -62,7 +62,7 @@ async fn a_lease_that_is_renewed_outlives_its_length() {
     let since = tokio::time::Instant::now();
     wait_until("three leases have gone by", || async {
         assert_eq!(worker.renew(&here(), lease.worker, &[lease]).await.unwrap().named, [Renewal::Held]);
-        assert_eq!(reaper.reap(&here(), 3, at(5)).await.unwrap(), 0);
+        assert_eq!(reaper.reap(&here(), 3, at(5)).await.unwrap().executions(), 0);
         since.elapsed() > 3 * LEASE
     })
     .await;
@@ -74,7 +74,7 @@ async fn a_worker_that_does_not_renew_is_dead_after_its_lease() {
     let (dead, reaper) = (open(&schema).await, open(&schema).await);
     let lease = claimed_executions(&dead, 2).await[0].lease;
     let since = tokio::time::Instant::now();
-    wait_until("it is reaped", || async { reaper.reap(&here(), 3, at(5)).await.unwrap() == 2 }).await;
+    wait_until("it is reaped", || async { reaper.reap(&here(), 3, at(5)).await.unwrap().executions() == 2 }).await;
     assert!(since.elapsed() >= LEASE / 2, "not before its lease ran out");
     assert_eq!(reaper.count_by_status(&here(), ExecutionStatus::Queued).await.unwrap(), 2);
     assert_eq!(dead.renew(&here(), lease.worker, &[lease]).await.unwrap().named, [Renewal::Lost]);
@@ -90,8 +90,8 @@ async fn a_reaper_without_contact_voids_no_lease() {
     put_clock_forward(&schema, 3600).await;
     let reaper = open(&schema).await;
     let since = tokio::time::Instant::now();
-    assert_eq!(reaper.reap(&here(), 3, at(5)).await.unwrap(), 0, "it has been there for a moment only");
-    wait_until("it is reaped", || async { reaper.reap(&here(), 3, at(5)).await.unwrap() == 1 }).await;
+    assert_eq!(reaper.reap(&here(), 3, at(5)).await.unwrap().executions(), 0, "it has been there for a moment only");
+    wait_until("it is reaped", || async { reaper.reap(&here(), 3, at(5)).await.unwrap().executions() == 1 }).await;
     assert!(since.elapsed() >= LEASE / 2, "not before it was there for a while");
     end(schema, [dead, reaper]).await;
 }

@@ -170,7 +170,7 @@ async fn two_stores_share_a_file() {
     // Each sees that the other's worker lives.
     for store in &stores {
         assert!(store.workers(&here()).await.unwrap().iter().all(|worker| worker.alive));
-        assert_eq!(store.reap(&here(), 3, at(5)).await.unwrap(), 0);
+        assert_eq!(store.reap(&here(), 3, at(5)).await.unwrap().executions(), 0);
     }
 }
 
@@ -214,11 +214,11 @@ async fn a_worker_is_alive_while_its_process_lives_and_dead_when_it_is_killed() 
         workers.iter().find(|found| found.registration.id == worker).map(|found| found.alive)
     };
     assert_eq!(alive().await, Some(true));
-    assert_eq!(store.reap(&here(), 3, at(1_000_000)).await.unwrap(), 0);
+    assert_eq!(store.reap(&here(), 3, at(1_000_000)).await.unwrap().executions(), 0);
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(alive().await, Some(false));
-    assert_eq!(store.reap(&here(), 3, at(5)).await.unwrap(), 2);
+    assert_eq!(store.reap(&here(), 3, at(5)).await.unwrap().executions(), 2);
     assert_eq!(alive().await, None);
     assert_eq!(store.count_by_status(&here(), ExecutionStatus::Queued).await.unwrap(), 2);
     let locks = fs::read_dir(directory.path().join("workers")).unwrap();
@@ -233,7 +233,7 @@ async fn a_worker_is_dead_when_its_store_was_dropped() {
     let lease = claimed[0].lease;
     assert_eq!(store.renew(&here(), lease.worker, &[lease]).await.unwrap().named, [Renewal::Held]);
     drop(gone);
-    assert_eq!(store.reap(&here(), 3, at(5)).await.unwrap(), 1);
+    assert_eq!(store.reap(&here(), 3, at(5)).await.unwrap().executions(), 1);
     let late = store.hand_back(&here(), &lease, at(6)).await;
     assert!(matches!(late, Err(StoreError::LeaseLost)), "{late:?}");
 }
@@ -265,7 +265,7 @@ async fn a_worker_whose_lock_file_was_removed_registers_itself_anew() {
     assert!(other.workers(&here()).await.unwrap()[0].alive);
     submit(&store, job("ping", 1)).await.unwrap();
     assert_eq!(store.claim(&here(), worker.id, 10, at(1)).await.unwrap().len(), 1);
-    assert_eq!(other.reap(&here(), 3, at(2)).await.unwrap(), 0);
+    assert_eq!(other.reap(&here(), 3, at(2)).await.unwrap().executions(), 0);
 }
 
 async fn a_prune_gives_the_disk_back() {

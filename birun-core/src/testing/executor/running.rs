@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Subject;
 use crate::error::Result;
 use crate::execution::executor::HostTrust;
-use crate::execution::{Ending, Kill, OutputSender, ServerTarget, Stop, Stream, Work, WorkIo};
+use crate::execution::{Ending, Kill, OutputSender, ServerTarget, Stop, Stream, Waits, Work, WorkIo};
 use crate::id::{ExecutionId, StepId};
 use crate::inventory::{OfferedKey, Verdict};
 use crate::script::{Content, EnvName, Interpreter};
@@ -73,7 +73,7 @@ pub(super) fn start(subject: &Subject, work: Work) -> Running {
 
 pub(super) fn start_with(subject: &Subject, work: Work, stop: Stop, chunks: usize) -> Running {
     let (sender, output) = OutputSender::channel(chunks);
-    let io = WorkIo { output: sender, stop: stop.clone(), trust: Arc::new(NoNotes) };
+    let io = WorkIo { output: sender, stop: stop.clone(), trust: Arc::new(NoNotes), waits: Waits::default() };
     let (executor, copy) = (Arc::clone(&subject.executor), work.clone());
     let task = tokio::spawn(async move { executor.run(copy, io).await });
     Running { work, stop, task, output: Some(output), stdout: Vec::new(), stderr: Vec::new() }

@@ -1,7 +1,7 @@
 //! Promises about the journal.
 
 use super::make::{
-    at, audit, claim_one, claimed_job, drive, end, execution, finish, here, next_attempt, start, steps, worker,
+    at, audit, claim_one, claimed_job, drive, end, execution, finish, here, next_attempt, note, start, steps, worker,
 };
 use crate::error::ErrorCode;
 use crate::execution::{Counts, Ended, Execution, ExecutionStatus, Kill, Reason, Step, StepEnd, StepStart, StepStatus};
@@ -28,6 +28,28 @@ pub(super) async fn a_started_step_is_running_under_the_claim(store: &dyn Store)
     let now = steps(store, claimed.execution.id).await;
     assert_eq!((now[0].started_at, now[1].started_at), (Some(at(3)), Some(at(4))));
     assert_eq!(now[1].handle, None);
+}
+
+pub(super) async fn a_note_tells_what_a_running_step_waits_for(store: &dyn Store) {
+    let claimed = claimed_job(store, 3).await;
+    let (id, lease) = (claimed.execution.id, &claimed.lease);
+    let [one, two, pending] = [0, 1, 2].map(|index| &claimed.steps[index]);
+    store.start_steps(&here(), lease, &[start(one, 1), start(two, 1)]).await.unwrap();
+    store.end_steps(&here(), lease, &[end(two, StepStatus::Failed, 2)], &[], None).await.unwrap();
+    let before = steps(store, id).await;
+    let rev = execution(store, id).await.rev + 1;
+    let notes = [one, two, pending].map(|step| note(step, Some("its place")));
+    store.note_steps(&here(), lease, &notes).await.unwrap();
+    let noted = Step { detail: Some("its place".to_owned()), rev, ..before[0].clone() };
+    assert_eq!(steps(store, id).await, [noted, before[1].clone(), before[2].clone()]);
+    let change = store.changes(&here(), id, rev - 1).await.unwrap().unwrap();
+    assert_eq!((change.execution.rev, change.steps.len()), (rev, 1));
+    store.note_steps(&here(), lease, &[note(one, None)]).await.unwrap();
+    assert_eq!(steps(store, id).await[0], Step { rev: rev + 1, ..before[0].clone() });
+    assert_eq!(
+        execution(store, id).await.counts,
+        Counts { total: 3, pending: 1, running: 1, failed: 1, ..Counts::default() }
+    );
 }
 
 pub(super) async fn an_ended_step_keeps_how_it_ended(store: &dyn Store) {

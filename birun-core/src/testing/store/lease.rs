@@ -1,8 +1,8 @@
 //! Promises about leases and fencing.
 
 use super::make::{
-    at, audit, claim_one, claimed_job, drive, end, execution, finish, here, job, next_attempt, stale, start, steps,
-    submit, worker,
+    at, audit, claim_one, claimed_job, drive, end, execution, finish, here, job, next_attempt, note, stale, start,
+    steps, submit, worker,
 };
 use crate::execution::{Claimed, Counts, ExecutionStatus, Lease, Reason, Renewal, StepStatus};
 use crate::store::{Store, StoreError};
@@ -84,6 +84,7 @@ async fn assert_fenced(store: &dyn Store, lease: &Lease, claimed: &Claimed) {
     let writes = [
         ("start_steps", store.start_steps(&scope, lease, &starts).await),
         ("start_steps of nothing", store.start_steps(&scope, lease, &[]).await),
+        ("note_steps", store.note_steps(&scope, lease, &[note(step, Some("its place"))]).await),
         ("end_steps", store.end_steps(&scope, lease, &ends, &[], None).await.map(drop)),
         ("end_steps with a next attempt", store.end_steps(&scope, lease, &ends, &[next], None).await.map(drop)),
         ("end_steps with an end", store.end_steps(&scope, lease, &ends, &[], Some(&finish)).await.map(drop)),

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::audit::{AuditEntry, AuditOutcome};
 use crate::execution::{
     Claimed, Counts, Execution, ExecutionKind, ExecutionStatus, Finish, Handle, Lease, Plan, Program, Reason, Step,
-    StepEnd, StepStart, StepStatus, Strategy, Subject, Submission, Submitted, Trigger, WorkerRegistration,
+    StepEnd, StepNote, StepStart, StepStatus, Strategy, Subject, Submission, Submitted, Trigger, WorkerRegistration,
 };
 use crate::gate::Scope;
 use crate::id::{AuditId, ExecutionId, ProjectId, ScriptId, StepId, WorkerId};
@@ -221,6 +221,10 @@ pub(super) async fn claimed_job(store: &dyn Store, targets: u32) -> Claimed {
 
 pub(super) fn start(step: &Step, seconds: i64) -> StepStart {
     StepStart { step: step.id, handle: Some(Handle(json!({"dir": step.id.to_string()}))), at: at(seconds) }
+}
+
+pub(super) fn note(step: &Step, waits_for: Option<&str>) -> StepNote {
+    StepNote { step: step.id, waits_for: waits_for.map(str::to_owned) }
 }
 
 pub(super) fn end(step: &Step, status: StepStatus, seconds: i64) -> StepEnd {

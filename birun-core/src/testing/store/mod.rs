@@ -190,6 +190,7 @@ pub fn cases() -> Vec<Case<Arc<dyn Store>>> {
         }
         journal {
             a_started_step_is_running_under_the_claim,
+            a_note_tells_what_a_running_step_waits_for,
             an_ended_step_keeps_how_it_ended,
             a_step_that_has_ended_keeps_its_first_end,
             the_next_attempt_counts_instead_of_the_one_before,

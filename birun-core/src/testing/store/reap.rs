@@ -1,13 +1,13 @@
 //! Promises about what dead workers leave behind. A worker that took its leave is as good as dead.
 
 use super::make::{at, claim_one, claimed_job, end, execution, here, job, start, steps, submit, worker};
-use crate::execution::{Counts, ExecutionStatus, Kill, Reason, Renewal, StepStatus};
+use crate::execution::{Counts, ExecutionStatus, Kill, Reaped, Reason, Renewal, StepStatus};
 use crate::id::ExecutionId;
 use crate::store::Store;
 
 pub(super) async fn nothing_is_taken_from_living_workers(store: &dyn Store) {
     let claimed = claimed_job(store, 1).await;
-    assert_eq!(store.reap(&here(), 3, at(1_000_000)).await.unwrap(), 0);
+    assert_eq!(store.reap(&here(), 3, at(1_000_000)).await.unwrap().executions(), 0);
     let now = execution(store, claimed.execution.id).await;
     assert_eq!((now.status, now.worker), (ExecutionStatus::Running, Some(claimed.lease.worker)));
 }
@@ -20,7 +20,7 @@ pub(super) async fn what_a_dead_worker_holds_is_queued_again(store: &dyn Store) 
     let taken = store.claim(&here(), dead, 2, at(1)).await.unwrap();
     let kept = claim_one(store, alive, 1).await;
     store.retire(&here(), dead).await.unwrap();
-    assert_eq!(store.reap(&here(), 3, at(10)).await.unwrap(), 2);
+    assert_eq!(store.reap(&here(), 3, at(10)).await.unwrap().executions(), 2);
     for claimed in &taken {
         let now = execution(store, claimed.execution.id).await;
         assert_eq!((now.status, now.reason), (ExecutionStatus::Queued, Some(Reason::WorkerDied)));
@@ -28,7 +28,7 @@ pub(super) async fn what_a_dead_worker_holds_is_queued_again(store: &dyn Store) 
         assert_eq!((now.epoch, now.rev), (claimed.lease.epoch, claimed.execution.rev + 1));
     }
     assert_eq!(execution(store, kept.execution.id).await.worker, Some(alive));
-    assert_eq!(store.reap(&here(), 3, at(11)).await.unwrap(), 0);
+    assert_eq!(store.reap(&here(), 3, at(11)).await.unwrap().executions(), 0);
     assert_eq!(store.claim(&here(), alive, 10, at(10)).await.unwrap().len(), 2);
 }
 
@@ -60,7 +60,13 @@ pub(super) async fn an_execution_that_kills_its_workers_ends_lost(store: &dyn St
             store.end_steps(&here(), &claimed.lease, &ends, &[], None).await.unwrap();
         }
         store.retire(&here(), worker).await.unwrap();
-        assert_eq!(store.reap(&here(), 3, at(round)).await.unwrap(), 1);
+        let reaped = store.reap(&here(), 3, at(round)).await.unwrap();
+        let expected = if round < 3 {
+            Reaped { requeued: 1, ..Reaped::default() }
+        } else {
+            Reaped { requeued: 0, lost: 1, lost_steps: 2 }
+        };
+        assert_eq!(reaped, expected);
     }
     buried(store, id, 3).await;
     for step in &steps(store, id).await[1..] {
@@ -83,7 +89,7 @@ pub(super) async fn a_step_in_flight_is_looked_after_before_its_execution_is_giv
             store.start_steps(&here(), &claimed.lease, &[start(&claimed.steps[1], round)]).await.unwrap();
         }
         store.retire(&here(), worker).await.unwrap();
-        assert_eq!(store.reap(&here(), 3, at(round)).await.unwrap(), 1);
+        assert_eq!(store.reap(&here(), 3, at(round)).await.unwrap().executions(), 1);
     }
     buried(store, id, 60).await;
     let kills: Vec<_> = steps(store, id).await.into_iter().map(|step| step.kill).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use birun_core::ErrorCode;
-use birun_core::execution::{Executor, OutputSender, Stop, WorkIo};
+use birun_core::execution::{Executor, OutputSender, Stop, Waits, WorkIo};
 use birun_core::testing::harness::Suite;
 use birun_exec::testing::{Act, Notes, Script, ScriptedServer};
 use bytes::Bytes;
@@ -82,7 +82,7 @@ async fn much_output() {
     let server = ScriptedServer::start(Script::running(acts)).await;
     let (executor, target) = (patient(), Arc::new(server.target()));
     let (output, mut chunks) = OutputSender::channel(16);
-    let io = WorkIo { output, stop: Stop::default(), trust: Notes::new() };
+    let io = WorkIo { output, stop: Stop::default(), trust: Notes::new(), waits: Waits::default() };
     let running = executor.run(work(&target, "true"), io);
     let (mut total, mut most) = (0, 0);
     let counting = async {

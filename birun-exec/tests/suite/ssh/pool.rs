@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use birun_core::execution::{Ending, Executor, Kill, OutputSender, ServerTarget, Stop, WorkIo};
+use birun_core::execution::{Ending, Executor, Kill, OutputSender, ServerTarget, Stop, Waits, WorkIo};
 use birun_core::testing::harness::Suite;
 use birun_exec::testing::{Act, Fault, Notes, Opening, Proxy, Script, ScriptedServer};
 use futures::future::join_all;
@@ -24,6 +24,7 @@ pub(crate) fn add_to(suite: &mut Suite) {
     suite.test("ssh::pool::a_busy_server_is_asked_again", &[], a_busy_server_is_asked_again);
     suite.test("ssh::pool::a_server_that_always_drops_is_given_up", &[], a_server_that_always_drops);
     suite.test("ssh::pool::abandoned_waits_cost_no_place", &[], abandoned_waits_cost_no_place);
+    suite.test("ssh::pool::who_waits_for_a_place_says_so", &[], who_waits_says_so);
     suite.test("ssh::pool::a_stop_while_waiting_starts_nothing", &[], a_stop_while_waiting);
     suite.test("ssh::pool::dead_links_are_noticed_by_keepalives", &[], dead_links_are_noticed);
 }
@@ -191,13 +192,29 @@ async fn a_stop_while_waiting() {
     first.wait_for("on").await;
     let (output, _chunks) = OutputSender::channel(1);
     let stop = Stop::default();
-    let io = WorkIo { output, stop: stop.clone(), trust: Notes::new() };
+    let io = WorkIo { output, stop: stop.clone(), trust: Notes::new(), waits: Waits::default() };
     let mut second = executor.run(work(&target, "true"), io);
     assert!(futures::poll!(&mut second).is_pending());
     stop.gracefully.cancel();
     let ending = second.await;
     assert!(matches!(ending, Ending::Stopped { kill: Kill::Gone }), "{ending:?}");
     assert_eq!(server.witness().commands(), 1);
+}
+
+async fn who_waits_says_so() {
+    let server = ScriptedServer::start(waiting()).await;
+    let (executor, target) = (strict().connections_per_server(1).build().unwrap(), Arc::new(server.target()));
+    let (mut first, mut second) = (go(&executor, work(&target, "true")), go(&executor, work(&target, "true")));
+    let why = format!("limit of server {} reached (1 at once)", target.name);
+    first.wait_for("on").await;
+    assert_eq!(first.waits.why(), None);
+    eventually("it says why it waits", || second.waits.why().as_deref() == Some(&*why)).await;
+    first.stop.gracefully.cancel();
+    first.end().await;
+    second.wait_for("on").await;
+    assert_eq!(second.waits.why(), None);
+    second.stop.gracefully.cancel();
+    second.end().await;
 }
 
 async fn dead_links_are_noticed() {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use birun_core::Error;
 use birun_core::execution::executor::HostTrust;
-use birun_core::execution::{Ending, Executor, Handle, OutputSender, ServerTarget, Stop, Stream, Target, Work, WorkIo};
+use birun_core::execution::{
+    Ending, Executor, Handle, OutputSender, ServerTarget, Stop, Stream, Target, Waits, Work, WorkIo,
+};
 use birun_core::id::{ExecutionId, StepId};
 use birun_core::inventory::HostKeyPolicy;
 use birun_core::script::{Content, Interpreter};
@@ -107,7 +109,7 @@ pub(crate) async fn run(executor: &SshExecutor, target: &Arc<ServerTarget>, body
 pub(crate) async fn run_trusting(executor: &SshExecutor, work: Work, trust: Arc<dyn HostTrust>) -> Ran {
     let begin = Instant::now();
     let (output, mut chunks) = OutputSender::channel(16);
-    let running = executor.run(work, WorkIo { output, stop: Stop::default(), trust });
+    let running = executor.run(work, WorkIo { output, stop: Stop::default(), trust, waits: Waits::default() });
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let collecting = async {
         while let Some((stream, bytes)) = chunks.recv().await {
@@ -126,6 +128,7 @@ pub(crate) struct Going {
     pub(crate) step: StepId,
     pub(crate) handle: Handle,
     pub(crate) stop: Stop,
+    pub(crate) waits: Waits,
     pub(crate) chunks: tokio::sync::mpsc::Receiver<(Stream, bytes::Bytes)>,
     pub(crate) ending: tokio::task::JoinHandle<Ending>,
 }
@@ -133,10 +136,11 @@ pub(crate) struct Going {
 pub(crate) fn go(executor: &SshExecutor, work: Work) -> Going {
     let (output, chunks) = OutputSender::channel(16);
     let stop = Stop::default();
-    let io = WorkIo { output, stop: stop.clone(), trust: Notes::new() };
+    let waits = Waits::default();
+    let io = WorkIo { output, stop: stop.clone(), trust: Notes::new(), waits: waits.clone() };
     let (step, handle) = (work.step, executor.handle(&work));
     let executor = executor.clone();
-    Going { step, handle, stop, chunks, ending: tokio::spawn(async move { executor.run(work, io).await }) }
+    Going { step, handle, stop, waits, chunks, ending: tokio::spawn(async move { executor.run(work, io).await }) }
 }
 
 impl Going {
