@@ -23,6 +23,7 @@ pub(crate) type Fault = Arc<dyn Fn(&'static str) -> Option<StoreError> + Send + 
 pub(crate) struct Faulty {
     pub(crate) inner: Arc<dyn Store>,
     pub(crate) fault: Fault,
+    lease: Option<std::time::Duration>,
 }
 
 impl Faulty {
@@ -30,7 +31,12 @@ impl Faulty {
         inner: Arc<dyn Store>,
         fault: impl Fn(&'static str) -> Option<StoreError> + Send + Sync + 'static,
     ) -> Self {
-        Self { inner, fault: Arc::new(fault) }
+        Self { inner, fault: Arc::new(fault), lease: None }
+    }
+
+    /// Says that leases run out; they do not.
+    pub(crate) fn with_leases_of(self, length: std::time::Duration) -> Self {
+        Self { lease: Some(length), ..self }
     }
 
     fn meet(&self, method: &'static str) -> StoreResult<()> {
@@ -139,7 +145,7 @@ impl ExecutionStore for Faulty {
 #[async_trait]
 impl QueueStore for Faulty {
     fn lease_length(&self) -> Option<std::time::Duration> {
-        self.inner.lease_length()
+        self.lease.or_else(|| self.inner.lease_length())
     }
     async fn register(&self, scope: &Scope, worker: &WorkerRegistration) -> StoreResult<()> {
         self.meet("register")?;

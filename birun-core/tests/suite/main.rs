@@ -8,6 +8,7 @@ mod dependencies;
 mod drive;
 mod engine;
 mod faulty;
+mod fence;
 mod host_keys;
 mod rekey;
 
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         what_was_to_be_cancelled_or_is_overdue_ends_so_after_its_worker_died
     );
     cases!(suite, counted: endings_and_output_are_counted_and_described what_the_reaper_ends_is_counted);
+    cases!(suite, fence: before_its_lease_runs_out_a_worker_ends_what_another_may_run_again_and_nothing_else);
     cases!(suite, host_keys:
         a_decision_that_came_second_looks_at_the_key_again
         a_store_that_always_says_stale_is_not_asked_for_ever
