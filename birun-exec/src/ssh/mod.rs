@@ -1,8 +1,9 @@
 //! Work on servers, over SSH.
 //!
 //! The way of a run: `pool` gives a connection, made by `approach` and `sign_in` if none is
-//! kept; `run` opens a channel, starts the bootstrap text, sends the script over stdin and
-//! streams the output; `kill` ends processes through a connection of its own.
+//! kept; `run` opens a channel and starts the bootstrap text, `listen` sends the script over stdin and
+//! streams the output, `verdict` judges the end; `stop` ends a run before that, and `kill` any processes,
+//! through a connection of its own.
 
 mod algorithms;
 mod approach;
@@ -14,12 +15,15 @@ mod executor;
 mod host_key;
 mod keys;
 mod kill;
+mod listen;
 mod peer;
 mod phase;
 mod pool;
 mod probe;
 mod run;
 mod sign_in;
+mod stop;
+mod verdict;
 mod wire;
 
 pub use executor::{SshBuilder, SshExecutor};
