@@ -196,6 +196,11 @@ impl Drop for Home {
 }
 
 impl Started {
+    /// A process that was started another way.
+    pub(crate) const fn of(child: Child) -> Self {
+        Self(Some(child))
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.0.as_ref().map(Child::id).expect("it runs")
     }

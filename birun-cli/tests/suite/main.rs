@@ -14,6 +14,7 @@ mod exit_codes;
 mod interrupts;
 mod kill;
 mod logs;
+mod nemesis;
 mod output;
 mod random;
 mod rekey;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     ssh::add(&mut suite);
     kill::add(&mut suite);
     storm::add(&mut suite);
+    nemesis::add(&mut suite);
     canary::add(&mut suite);
     disk::add(&mut suite);
     volume::add(&mut suite);
