@@ -50,6 +50,10 @@ impl Database {
         result.map_err(|error| if self.migrated.load(Ordering::Relaxed) { in_migrated(error) } else { error })
     }
 
+    pub(crate) const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
     /// For how long the database has answered this process without a gap.
     pub(crate) fn unbroken_contact(&self) -> Duration {
         self.contact.unbroken()

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use crate::SqlStore;
 use crate::execution::rows::{EXECUTIONS, STEPS, in_status, insert_steps};
 use crate::json::opt_json;
-use crate::sql::{Bind, Dialect, Done, Row, Statement, Tx, binds, chunks, padded, read_all, values};
+use crate::sql::{Batch, Bind, Dialect, Done, Row, Statement, Tx, binds, chunks, padded, read_all, values};
 
 /// The execution that a lease covers. Every statement of the journal begins with the values of [`held_by`].
 macro_rules! held {
@@ -82,7 +82,7 @@ const NOTE: &str = concat!(
       AND birun_steps.status = 'running'"
 );
 /// After [`NOTE`], which stamped the steps that it touched with the rev that follows.
-const NOTED: &str = concat!("UPDATE birun_executions AS e SET rev = rev + 1 WHERE ", held!());
+const NOTED: &str = concat!("UPDATE birun_executions AS e SET rev = rev + 1 WHERE ", held!(), " RETURNING rev");
 const END: &str = concat!(
     ending!("birun_executions AS e", "e.rev + 1"),
     " AND ",
@@ -104,7 +104,8 @@ const STARTED: &str = concat!(
         n_pending = n_pending - (SELECT COUNT(*) FROM birun_steps AS s WHERE s.execution_id = e.id AND s.rev = e.rev + 1),
         n_running = n_running + (SELECT COUNT(*) FROM birun_steps AS s WHERE s.execution_id = e.id AND s.rev = e.rev + 1)
     WHERE ",
-    held!()
+    held!(),
+    " RETURNING rev"
 );
 const FINISH: &str = finish!();
 
@@ -182,28 +183,30 @@ struct JustEnded {
 /// So that nobody raises the rev between the statements that follow.
 const HOLD: &str = concat!("SELECT e.id FROM birun_executions AS e WHERE ", held!(), " FOR UPDATE");
 
-/// SQLite has one writer anyway.
-async fn hold(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease) -> StoreResult<()> {
-    if tx.dialect() == Dialect::Postgres {
-        tx.one(HOLD, held_by(project, lease)).await?;
+/// The statement that goes before others; SQLite has one writer anyway.
+fn hold(dialect: Dialect, project: ProjectId, lease: &Lease) -> Vec<Statement> {
+    match dialect {
+        Dialect::Sqlite => Vec::new(),
+        Dialect::Postgres => vec![Statement::new(HOLD, held_by(project, lease))],
     }
-    Ok(())
 }
 
-async fn start(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, starts: &[StepStart]) -> StoreResult<()> {
-    if tx.dialect() == Dialect::Postgres && (1..=AT_ONCE).contains(&starts.len()) {
-        let starts = padded(starts.to_vec());
-        let started = start_by(START_AT_ONCE, project, lease, &starts)?;
-        return if tx.fetch(started).await?.is_empty() { Err(StoreError::LeaseLost) } else { Ok(()) };
+/// Runs statements of which the last answers with the execution's new rev, if the lease holds.
+async fn under_lease(tx: &mut Tx<'_>, batch: &Batch) -> StoreResult<()> {
+    last_row(tx.batch(batch.clone()).await?).map(drop).ok_or(StoreError::LeaseLost)
+}
+
+fn start(dialect: Dialect, project: ProjectId, lease: &Lease, starts: &[StepStart]) -> StoreResult<Batch> {
+    if dialect == Dialect::Postgres && (1..=AT_ONCE).contains(&starts.len()) {
+        let started = start_by(START_AT_ONCE, project, lease, &padded(starts.to_vec()))?;
+        return Ok(Batch::new(dialect, vec![started]));
     }
-    hold(tx, project, lease).await?;
-    let mut statements = Vec::new();
+    let mut statements = hold(dialect, project, lease);
     for chunk in chunks(starts) {
         statements.push(start_by(START, project, lease, chunk)?);
     }
     statements.push(Statement::new(STARTED, held_by(project, lease)));
-    let done = tx.several(statements).await?;
-    if done.last().is_some_and(|started| started.changed > 0) { Ok(()) } else { Err(StoreError::LeaseLost) }
+    Ok(Batch::new(dialect, statements))
 }
 
 fn start_by(sql: &str, project: ProjectId, lease: &Lease, starts: &[StepStart]) -> StoreResult<Statement> {
@@ -214,9 +217,8 @@ fn start_by(sql: &str, project: ProjectId, lease: &Lease, starts: &[StepStart]) 
     Ok(Statement::new(sql.replace("{values}", &values(5, 3, starts.len())), binds))
 }
 
-async fn note(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, notes: &[StepNote]) -> StoreResult<()> {
-    hold(tx, project, lease).await?;
-    let mut statements = Vec::new();
+fn note(dialect: Dialect, project: ProjectId, lease: &Lease, notes: &[StepNote]) -> Batch {
+    let mut statements = hold(dialect, project, lease);
     for chunk in chunks(notes) {
         let mut binds = held_by(project, lease);
         for note in chunk {
@@ -225,8 +227,24 @@ async fn note(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, notes: &[StepN
         statements.push(Statement::new(NOTE.replacen("{values}", &values(5, 2, chunk.len()), 1), binds));
     }
     statements.push(Statement::new(NOTED, held_by(project, lease)));
-    let done = tx.several(statements).await?;
-    if done.last().is_some_and(|noted| noted.changed > 0) { Ok(()) } else { Err(StoreError::LeaseLost) }
+    Batch::new(dialect, statements)
+}
+
+/// The last ends of an execution and its own. It tells its counts: so nothing hangs on which steps end just now.
+fn last_ends(
+    dialect: Dialect,
+    project: ProjectId,
+    lease: &Lease,
+    ends: &[StepEnd],
+    finish: &Finish,
+) -> StoreResult<Batch> {
+    if dialect == Dialect::Postgres && (1..=AT_ONCE).contains(&ends.len()) {
+        return Ok(Batch::new(dialect, vec![finish_at_once(project, lease, finish, ends)?]));
+    }
+    let mut statements = hold(dialect, project, lease);
+    statements.extend(end_steps(project, lease, ends)?);
+    statements.push(conclude(project, lease, finish));
+    Ok(Batch::new(dialect, statements))
 }
 
 /// What [`JournalStore::end_steps`] is to write.
@@ -238,22 +256,11 @@ struct End {
 }
 
 async fn end(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, end: &End) -> StoreResult<Option<Ended>> {
-    if let (Dialect::Postgres, Some(finish), [], 1..=AT_ONCE) = (tx.dialect(), &end.finish, &*end.next, end.ends.len())
-    {
-        let done = finish_at_once(project, lease, finish, &end.ends)?;
-        let row = tx.fetch(done).await?.into_iter().next();
-        return concluded(tx, project, lease, finish, row).await.map(Some);
-    }
-    hold(tx, project, lease).await?;
-    let mut statements = end_steps(project, lease, &end.ends)?;
-    // The end of an execution tells its counts: then nothing hangs on which steps have just ended.
-    if let (Some(finish), []) = (&end.finish, &*end.next) {
-        statements.push(conclude(project, lease, finish));
-        let row = last_row(tx.several(statements).await?);
-        return concluded(tx, project, lease, finish, row).await.map(Some);
-    }
+    let mut statements = hold(tx.dialect(), project, lease);
+    let held = statements.len();
+    statements.extend(end_steps(project, lease, &end.ends)?);
     let done = tx.several(statements).await?;
-    let rows: Vec<Row> = done.into_iter().flat_map(|done| done.rows).collect();
+    let rows: Vec<Row> = done.into_iter().skip(held).flat_map(|done| done.rows).collect();
     let just_ended = read_all(&rows, read_ended)?;
     let mut moves = Moves::default();
     for step in &just_ended {
@@ -422,13 +429,13 @@ async fn give_up(
 #[async_trait]
 impl JournalStore for SqlStore {
     async fn start_steps(&self, scope: &Scope, lease: &Lease, starts: &[StepStart]) -> StoreResult<()> {
-        let args = (scope.project(), *lease, starts.to_vec());
-        self.db.write(args, |tx, (project, lease, starts)| Box::pin(start(tx, *project, lease, starts))).await
+        let batch = start(self.db.dialect(), scope.project(), lease, starts)?;
+        self.db.write(batch, |tx, batch| Box::pin(under_lease(tx, batch))).await
     }
 
     async fn note_steps(&self, scope: &Scope, lease: &Lease, notes: &[StepNote]) -> StoreResult<()> {
-        let args = (scope.project(), *lease, notes.to_vec());
-        self.db.write(args, |tx, (project, lease, notes)| Box::pin(note(tx, *project, lease, notes))).await
+        let batch = note(self.db.dialect(), scope.project(), lease, notes);
+        self.db.write(batch, |tx, batch| Box::pin(under_lease(tx, batch))).await
     }
 
     async fn end_steps(
@@ -439,8 +446,20 @@ impl JournalStore for SqlStore {
         next: &[Step],
         finish: Option<&Finish>,
     ) -> StoreResult<Option<Ended>> {
+        let project = scope.project();
+        if let (Some(finish), []) = (finish, next) {
+            let batch = last_ends(self.db.dialect(), project, lease, ends, finish)?;
+            let args = (project, *lease, finish.clone(), batch);
+            let last = self.db.write(args, |tx, (project, lease, finish, batch)| {
+                Box::pin(async move {
+                    let row = last_row(tx.batch(batch.clone()).await?);
+                    concluded(tx, *project, lease, finish, row).await.map(Some)
+                })
+            });
+            return last.await;
+        }
         let what = End { ends: ends.to_vec(), next: next.to_vec(), finish: finish.cloned() };
-        let args = (scope.project(), *lease, what);
+        let args = (project, *lease, what);
         self.db.write(args, |tx, (project, lease, what)| Box::pin(end(tx, *project, lease, what))).await
     }
 

@@ -219,6 +219,8 @@ CREATE TABLE birun_executions (
     CHECK ((status = 'running') = (worker IS NOT NULL)),
     CHECK ((status IN ('queued', 'waiting', 'running')) = (finished_at IS NULL))
 );
+-- For claims: a young table has no statistics, and the planner would take all rows of a project for few.
+CREATE UNIQUE INDEX birun_executions_id ON birun_executions (id);
 CREATE INDEX birun_executions_short ON birun_executions (short);
 CREATE INDEX birun_executions_created ON birun_executions (project_id, created_at);
 CREATE INDEX birun_executions_subject ON birun_executions (project_id, subject, id);
@@ -251,7 +253,7 @@ CREATE TABLE birun_steps (
     output_bytes   BIGINT NOT NULL,
     output_dropped BIGINT NOT NULL,
     rev            BIGINT NOT NULL,
-    PRIMARY KEY (project_id, execution_id, ordinal),
+    PRIMARY KEY (execution_id, ordinal, project_id),
     FOREIGN KEY (project_id, execution_id) REFERENCES birun_executions (project_id, id) ON DELETE CASCADE
 );
 CREATE UNIQUE INDEX birun_steps_id ON birun_steps (id);

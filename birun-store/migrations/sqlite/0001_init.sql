@@ -247,7 +247,7 @@ CREATE TABLE birun_steps (
     output_bytes   INTEGER NOT NULL,
     output_dropped INTEGER NOT NULL,
     rev            INTEGER NOT NULL,
-    PRIMARY KEY (project_id, execution_id, ordinal),
+    PRIMARY KEY (execution_id, ordinal, project_id),
     FOREIGN KEY (project_id, execution_id) REFERENCES birun_executions (project_id, id) ON DELETE CASCADE
 ) STRICT;
 CREATE UNIQUE INDEX birun_steps_id ON birun_steps (id);

@@ -23,8 +23,9 @@ use crate::SqlStore;
 #[async_trait]
 impl ExecutionStore for SqlStore {
     async fn submit(&self, scope: &Scope, submission: Submission) -> StoreResult<Submitted> {
-        let args = (scope.project(), submission);
-        self.db.write(args, |tx, (project, submission)| Box::pin(submit::submit(tx, *project, submission))).await
+        let project = scope.project();
+        let args = (project, submit::Acceptance::new(self.db.dialect(), project, submission)?);
+        self.db.write(args, |tx, (project, acceptance)| Box::pin(submit::submit(tx, *project, acceptance))).await
     }
 
     async fn submitted(&self, scope: &Scope, key: &str, request: &[u8; 32]) -> StoreResult<Option<Submitted>> {

@@ -2,31 +2,54 @@
 
 use birun_core::execution::{Submission, Submitted};
 use birun_core::id::{ExecutionId, ProjectId};
+use birun_core::script::Content;
 use birun_core::store::{StoreError, StoreResult};
+use chrono::{DateTime, Utc};
 
 use crate::audit;
 use crate::execution::rows::{insert_execution, insert_steps_once};
 use crate::script::keep_content;
-use crate::sql::{Kind, Tx, binds};
+use crate::sql::{Batch, Dialect, Kind, Tx, binds};
 
 const TAKE_KEY: &str = "INSERT INTO birun_idempotency_keys (project_id, key, request, execution_id, created_at)
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (project_id, key) DO NOTHING";
 const KEY: &str = "SELECT execution_id, request FROM birun_idempotency_keys WHERE project_id = $1 AND key = $2";
 
+/// A submission that is ready to be written.
+pub(super) struct Acceptance {
+    id: ExecutionId,
+    created_at: DateTime<Utc>,
+    content: Option<Content>,
+    idempotency: Option<(String, [u8; 32])>,
+    rows: Batch,
+}
+
+impl Acceptance {
+    /// The same submission once more, after an answer that was lost, finds all of its rows there.
+    pub(super) fn new(dialect: Dialect, project: ProjectId, submission: Submission) -> StoreResult<Self> {
+        let mut rows = vec![insert_execution(project, &submission.execution)?];
+        rows.extend(insert_steps_once(project, &submission.steps)?);
+        rows.push(audit::append_once(project, &submission.audit)?);
+        Ok(Self {
+            id: submission.execution.id,
+            created_at: submission.execution.created_at,
+            content: submission.content,
+            idempotency: submission.idempotency,
+            rows: Batch::at_once(dialect, rows),
+        })
+    }
+}
+
 /// Writes everything that belongs to an execution.
-pub(super) async fn submit(tx: &mut Tx<'_>, project: ProjectId, submission: &Submission) -> StoreResult<Submitted> {
-    if let Some(answer) = answered_before(tx, project, submission).await? {
+pub(super) async fn submit(tx: &mut Tx<'_>, project: ProjectId, acceptance: &Acceptance) -> StoreResult<Submitted> {
+    if let Some(answer) = answered_before(tx, project, acceptance).await? {
         return Ok(answer);
     }
-    if let Some(content) = &submission.content {
+    if let Some(content) = &acceptance.content {
         keep_content(tx, project, content).await?;
     }
-    // The same submission once more, after an answer that was lost, finds all of it there.
-    let mut statements = vec![insert_execution(project, &submission.execution)?];
-    statements.extend(insert_steps_once(project, &submission.steps)?);
-    statements.push(audit::append_once(project, &submission.audit)?);
     let gone = || StoreError::Conflict { why: "the body of the script is gone".to_owned() };
-    tx.together(statements).await.map_err(|error| error.explain(Kind::Reference, gone))?;
+    tx.batch(acceptance.rows.clone()).await.map_err(|error| error.explain(Kind::Reference, gone))?;
     Ok(Submitted::Created)
 }
 
@@ -47,16 +70,15 @@ pub(super) async fn submitted(
 async fn answered_before(
     tx: &mut Tx<'_>,
     project: ProjectId,
-    submission: &Submission,
+    acceptance: &Acceptance,
 ) -> StoreResult<Option<Submitted>> {
-    let Some((key, request)) = &submission.idempotency else { return Ok(None) };
-    let execution = &submission.execution;
-    let values = binds![project, key, &request[..], execution.id, execution.created_at];
+    let Some((key, request)) = &acceptance.idempotency else { return Ok(None) };
+    let values = binds![project, key, &request[..], acceptance.id, acceptance.created_at];
     if tx.exec(TAKE_KEY, values).await? > 0 {
         return Ok(None);
     }
     let before = submitted(tx, project, key, request).await?;
     let before = before.ok_or_else(|| StoreError::Conflict { why: format!("the idempotency key `{key}` vanished") })?;
     // The same submission once more, after an answer that was lost, is not answered.
-    Ok(Some(before).filter(|before| *before != Submitted::Existing(execution.id)))
+    Ok(Some(before).filter(|before| *before != Submitted::Existing(acceptance.id)))
 }

@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::execution::rows::{EXECUTIONS, STEPS, read_execution, read_step};
-use crate::sql::{Bind, Tx, binds, values};
+use crate::sql::{Bind, Tx, binds, padded, placeholders};
 
 /// What a worker may take: what is nobody's or its own, and what belonged to a worker that is gone.
 /// A worker that takes only its own leaves what is nobody's.
@@ -23,7 +23,7 @@ macro_rules! takeable {
 }
 
 macro_rules! claim {
-    ($alive:literal, $lock:literal) => {
+    ($alive:literal, $lock:literal, $project:literal) => {
         concat!(
             "WITH due AS MATERIALIZED (SELECT due.id, due.wake_at, due.n_pending + due.n_running + due.n_succeeded
                 + due.n_failed + due.n_cancelled + due.n_timed_out + due.n_unreachable + due.n_lost + due.n_skipped
@@ -39,16 +39,19 @@ macro_rules! claim {
             UPDATE birun_executions SET status = 'running', detail = NULL, worker = $2,
                 reason = CASE WHEN reason = 'attempts_exhausted' THEN reason END, epoch = epoch + 1, rev = rev + 1,
                 started_at = COALESCE(started_at, $3)
-            WHERE project_id = $1 AND id IN (SELECT id FROM few) RETURNING "
+            WHERE ",
+            $project,
+            "id IN (SELECT id FROM few) RETURNING "
         )
     };
 }
 
-const CLAIM_SQLITE: &str = claim!("", "");
+const CLAIM_SQLITE: &str = claim!("", "", "project_id = $1 AND ");
 /// What another transaction is claiming is passed over. The lock on the worker's own row keeps a
-/// reaper from burying it in the same moment.
+/// reaper from burying it in the same moment. The ids say which project it is, and the planner cannot
+/// be led to read all rows of it.
 const CLAIM_POSTGRES: &str =
-    claim!(" AND me.lease_until > birun_now()", " FOR UPDATE OF due SKIP LOCKED FOR SHARE OF me");
+    claim!(" AND me.lease_until > birun_now()", " FOR UPDATE OF due SKIP LOCKED FOR SHARE OF me", "");
 const NEXT_WAKE: &str = concat!("SELECT due.wake_at ", takeable!(), " ORDER BY due.wake_at, due.id LIMIT 1");
 const PUT_ASIDE: &str = "UPDATE birun_executions SET status = 'queued', worker = NULL, wake_at = $3, detail = $4,
     rev = rev + 1 WHERE project_id = $1 AND id = $2";
@@ -71,7 +74,7 @@ pub(super) async fn claim(
     let claim = tx.dialect().pick(CLAIM_SQLITE, CLAIM_POSTGRES);
     let rows =
         tx.all(format!("{claim}{}", EXECUTIONS.columns), binds![project, worker, now, limit, STEPS_AT_ONCE]).await?;
-    let mut steps = steps_of(tx, project, rows.iter().filter_map(|row| row.id()).collect()).await?;
+    let mut steps = steps_of(tx, rows.iter().filter_map(|row| row.id()).collect()).await?;
     let mut claimed = Vec::with_capacity(rows.len());
     for row in &rows {
         let Some(id) = row.id() else { continue };
@@ -90,26 +93,16 @@ fn hand_over(worker: WorkerId, execution: Execution, steps: Vec<Step>) -> Claime
 }
 
 /// The steps of these executions, by ordinal. One that cannot be read spoils its own execution only.
-async fn steps_of(
-    tx: &mut Tx<'_>,
-    project: ProjectId,
-    executions: Vec<Uuid>,
-) -> StoreResult<HashMap<Uuid, StoreResult<Vec<Step>>>> {
+async fn steps_of(tx: &mut Tx<'_>, executions: Vec<Uuid>) -> StoreResult<HashMap<Uuid, StoreResult<Vec<Step>>>> {
     let mut steps: HashMap<Uuid, StoreResult<Vec<Step>>> = HashMap::new();
     if executions.is_empty() {
         return Ok(steps);
     }
-    let mut wanted: Vec<Bind> = executions.into_iter().map(Bind::from).collect();
-    // Few sizes, so that each statement stays prepared; nothing is equal to NULL.
-    wanted.resize(wanted.len().next_power_of_two(), Bind::Uuid(None));
-    // A list of rows, since a list of values may lead PostgreSQL to read the steps of the whole project.
-    let sql = format!(
-        "SELECT {} FROM (VALUES {}) AS wanted CROSS JOIN birun_steps
-        WHERE project_id = $1 AND execution_id = wanted.column1 ORDER BY execution_id, ordinal",
-        STEPS.columns,
-        values(2, 1, wanted.len())
-    );
-    let values = std::iter::once(Bind::from(project)).chain(wanted).collect();
+    let ids = padded(executions);
+    let list = placeholders(1, ids.len());
+    // Nothing but the ids, as in the claim itself.
+    let sql = format!("{} WHERE execution_id IN ({list}) ORDER BY execution_id, ordinal", STEPS.select());
+    let values = ids.into_iter().map(Bind::from).collect();
     for row in tx.all(sql, values).await? {
         let mut columns = row.columns(STEPS.name);
         columns.uuid()?;

@@ -1,6 +1,7 @@
 //! The one place that knows two drivers: a connection that runs statements.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
@@ -41,9 +42,40 @@ const LONGEST: usize = 32 * 1024;
 const MOST_VALUES: usize = 512;
 
 /// A statement with its values.
+#[derive(Clone)]
 pub(crate) struct Statement {
     sql: SqlStr,
     binds: Vec<Bind>,
+}
+
+/// Statements that are ready to be run in this order. Whoever has time puts them together: while the
+/// writer does so, everybody waits.
+#[derive(Clone)]
+pub(crate) struct Batch(Vec<Statement>);
+
+impl Batch {
+    /// Each statement sees what those before it did.
+    ///
+    /// SQLite gets them as one text: each text is a way to sqlx's thread and back, which takes longer
+    /// than a statement itself.
+    pub(crate) fn new(dialect: Dialect, statements: Vec<Statement>) -> Self {
+        let length: usize = statements.iter().map(|statement| statement.sql.as_str().len()).sum();
+        match dialect {
+            Dialect::Sqlite if length <= LONGEST => Self(vec![joined(statements)]),
+            _ => Self(statements),
+        }
+    }
+
+    /// Statements that do not build on one another, and whose outcomes nobody asks for.
+    ///
+    /// PostgreSQL gets them as one too, since each is a way to the server and back.
+    pub(crate) fn at_once(dialect: Dialect, statements: Vec<Statement>) -> Self {
+        let values: usize = statements.iter().map(|statement| statement.binds.len()).sum();
+        match dialect {
+            Dialect::Postgres if values <= MOST_VALUES => Self(vec![woven(statements)]),
+            _ => Self::new(dialect, statements),
+        }
+    }
 }
 
 /// What a statement came to.
@@ -138,42 +170,17 @@ impl<'c> Tx<'c> {
     }
 
     /// Runs statements one after the other, and tells what each came to. The first that fails is the last.
-    ///
-    /// SQLite gets them as one text: each text is a way to sqlx's thread and back, which takes longer
-    /// than a statement itself.
     pub(crate) async fn several(&mut self, statements: Vec<Statement>) -> Result<Vec<Done>, DbError> {
-        let length: usize = statements.iter().map(|statement| statement.sql.as_str().len()).sum();
-        let mut done = Vec::with_capacity(statements.len());
-        match &mut self.conn {
-            Conn::Sqlite(_) if length <= LONGEST => done = self.run(joined(statements)).await?,
-            _ => {
-                for statement in statements {
-                    done.append(&mut self.run(statement).await?);
-                }
-            }
+        self.batch(Batch::new(self.dialect(), statements)).await
+    }
+
+    /// Runs what was put together before, and tells what each text of it came to.
+    pub(crate) async fn batch(&mut self, batch: Batch) -> Result<Vec<Done>, DbError> {
+        let mut done = Vec::new();
+        for statement in batch.0 {
+            done.append(&mut self.run(statement).await?);
         }
         Ok(done)
-    }
-
-    /// Runs statements that do not build on one another, and whose outcomes nobody asks for.
-    ///
-    /// PostgreSQL gets them as one too, since each is a way to the server and back.
-    pub(crate) async fn together(&mut self, statements: Vec<Statement>) -> Result<(), DbError> {
-        let values: usize = statements.iter().map(|statement| statement.binds.len()).sum();
-        match self.dialect() {
-            Dialect::Postgres if values <= MOST_VALUES => {
-                self.run(woven(statements)).await?;
-                self.changed = true;
-            }
-            _ => drop(self.several(statements).await?),
-        }
-        Ok(())
-    }
-
-    /// Runs a statement and answers its rows, whatever it changed.
-    pub(crate) async fn fetch(&mut self, statement: Statement) -> Result<Vec<Row>, DbError> {
-        let mut done = self.run(statement).await?;
-        Ok(done.pop().map(|done| done.rows).unwrap_or_default())
     }
 
     /// Runs a text of one or more statements.
@@ -232,7 +239,7 @@ impl From<&'static str> for Sql {
 /// Only for texts that this crate puts together from its own constants.
 impl From<String> for Sql {
     fn from(text: String) -> Self {
-        Self(AssertSqlSafe(text).into_sql_str())
+        Self(AssertSqlSafe(Arc::new(text)).into_sql_str())
     }
 }
 
@@ -251,7 +258,7 @@ fn joined(statements: Vec<Statement>) -> Statement {
         text.push_str(";\n");
         values.append(&mut binds);
     }
-    Statement { sql: AssertSqlSafe(text).into_sql_str(), binds: values }
+    Statement::new(text, values)
 }
 
 /// One statement of several that change rows: the last is the main one, the others go before it.
@@ -269,7 +276,7 @@ fn woven(mut statements: Vec<Statement>) -> Statement {
     }
     push_counting_on(&mut text, last.sql.as_str(), values.len());
     values.extend(last.binds);
-    Statement { sql: AssertSqlSafe(text).into_sql_str(), binds: values }
+    Statement::new(text, values)
 }
 
 /// Appends a statement whose `$1` becomes `$1 + before`. No text of this crate has a `$` but before a number.
