@@ -40,24 +40,29 @@ async fn pending(store: &dyn Store, gate: &Gate, number: usize) -> Selector {
 
 /// Someone else decided between the look at the key and the decision.
 pub(crate) async fn a_decision_that_came_second_looks_at_the_key_again() {
-    let (inner, updates) = (store().await, Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&updates);
-    let stale_once = move |method: &'static str| {
-        let first = method == "update_host_key" && counted.fetch_add(1, SeqCst) == 0;
-        first.then_some(StoreError::Stale { kind: "host key" })
-    };
-    let gate = gate_over(Arc::new(Faulty::new(Arc::clone(&inner), stale_once))).await;
-    let key = pending(&*inner, &gate, 0).await;
-    assert_eq!(gate.revoke_host_key(&key).await.expect("revoked").status, HostKeyStatus::Revoked);
-    assert_eq!(updates.load(SeqCst), 2);
+    for decision in ["approve_host_key", "update_host_key"] {
+        let (inner, asked) = (store().await, Arc::new(AtomicUsize::new(0)));
+        let counted = Arc::clone(&asked);
+        let stale_once = move |method: &'static str| {
+            let first = method == decision && counted.fetch_add(1, SeqCst) == 0;
+            first.then_some(StoreError::Stale { kind: "host key" })
+        };
+        let gate = gate_over(Arc::new(Faulty::new(Arc::clone(&inner), stale_once))).await;
+        let key = pending(&*inner, &gate, 0).await;
+        assert_eq!(gate.approve_host_key(&key).await.expect("approved").status, HostKeyStatus::Approved);
+        assert_eq!(gate.revoke_host_key(&key).await.expect("revoked").status, HostKeyStatus::Revoked);
+        assert_eq!(asked.load(SeqCst), 2, "{decision}");
+    }
 }
 
 pub(crate) async fn a_store_that_always_says_stale_is_not_asked_for_ever() {
     let inner = store().await;
-    let stale = |method: &'static str| (method == "update_host_key").then_some(StoreError::Stale { kind: "host key" });
+    let decides = |method: &'static str| matches!(method, "approve_host_key" | "update_host_key");
+    let stale = move |method: &'static str| decides(method).then_some(StoreError::Stale { kind: "host key" });
     let gate = gate_over(Arc::new(Faulty::new(Arc::clone(&inner), stale))).await;
     let key = pending(&*inner, &gate, 0).await;
-    assert_eq!(gate.approve_host_key(&key).await.expect_err("refused").code(), ErrorCode::StaleVersion);
+    assert_eq!(gate.approve_host_key(&key).await.expect_err("refused").code(), ErrorCode::Conflict);
+    assert_eq!(gate.revoke_host_key(&key).await.expect_err("refused").code(), ErrorCode::Conflict);
 }
 
 pub(crate) async fn of_an_approval_and_a_revocation_at_once_the_revocation_holds() {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use birun_core::id::StepId;
 use birun_core::testing::harness::{Need, Suite};
+use rustix::process::{Pid, Signal};
 
 use super::support::{eventually, processes_of};
 
@@ -49,7 +50,7 @@ pub(crate) fn add_to(suite: &mut Suite) {
 fn begin(step: StepId, body: &str) -> Child {
     let mut command = Command::new("setsid");
     command.args(["sh", "-c", body]).env("BIRUN_STEP_ID", step.to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Runs the program; gives its answer and how long it took.
@@ -155,7 +156,8 @@ async fn without_a_tool(shell: Shell, tool: &str) {
         // Nobody looked whether they were gone when the answer was given.
         eventually("what carries the mark is gone", || processes_of(step) == 0).await;
     }
-    program.kill().ok();
+    // All of its session: what was not found is left over otherwise.
+    rustix::process::kill_process_group(Pid::from_child(&program), Signal::KILL).unwrap();
     program.wait().unwrap();
 }
 
