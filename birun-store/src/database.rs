@@ -6,15 +6,12 @@ use std::time::Duration;
 
 use birun_core::store::StoreResult;
 use sqlx::PgPool;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use crate::connect::{Readers, Source, assert_durable};
 use crate::contact::Contact;
-use crate::sql::{DbError, Dialect, Kind, Operation, Tx, backend, in_migrated};
-use crate::writer::Writer;
-
-/// A read that takes longer has lost its server.
-const POSTGRES_LIMIT: Duration = Duration::from_secs(4);
+use crate::sql::{Batch, DbError, Dialect, Kind, Operation, POSTGRES_LIMIT, Tx, backend, in_migrated};
+use crate::writer::{Judge, Writer};
 
 /// An open database.
 #[derive(Debug)]
@@ -70,6 +67,12 @@ impl Database {
         self.judged(result)
     }
 
+    /// Runs a batch in a transaction, like [`write`](Self::write). `judge` says what its outcome means.
+    pub(crate) async fn write_batch<T: Send + 'static>(&self, batch: Batch, judge: Judge<T>) -> StoreResult<T> {
+        let result = self.writer.run_batch(batch, judge).await;
+        self.judged(result)
+    }
+
     /// Runs an operation that only reads, outside any transaction: each statement sees what is
     /// committed when it begins.
     pub(crate) async fn read<A, T>(&self, args: A, operation: Operation<A, StoreResult<T>>) -> StoreResult<T>
@@ -88,27 +91,23 @@ impl Database {
         self.judged(result)
     }
 
-    /// Reads within a limit: a link that was cut without notice never answers.
+    /// Reads over one of the connections, which is given up when it does not answer.
     async fn read_postgres<A, T>(
         &self,
         pool: &PgPool,
         args: A,
         operation: Operation<A, StoreResult<T>>,
     ) -> StoreResult<T> {
-        let deadline = Instant::now() + POSTGRES_LIMIT;
-        let acquired = timeout_at(deadline, pool.acquire()).await;
+        let acquired = timeout(POSTGRES_LIMIT, pool.acquire()).await;
         let mut conn = acquired.map_err(|_| self.silent())?.map_err(|error| self.failed(error))?;
         let mut tx = Tx::postgres(&mut conn);
-        let result = timeout_at(deadline, operation(&mut tx, &args)).await;
-        let fault = tx.fault();
-        let Ok(result) = result else {
+        let result = operation(&mut tx, &args).await;
+        if tx.fault() == Some(Kind::Unavailable) {
+            self.contact.lost();
             // Closed without a word: the other side may not hear it.
             drop(conn.detach());
-            return Err(self.silent().into());
-        };
-        match fault {
-            Some(Kind::Unavailable) => self.contact.lost(),
-            _ => self.contact.answered(),
+        } else {
+            self.contact.answered();
         }
         result
     }

@@ -17,7 +17,7 @@ use chrono::{DateTime, Utc};
 use crate::SqlStore;
 use crate::execution::rows::{EXECUTIONS, STEPS, in_status, insert_steps};
 use crate::json::opt_json;
-use crate::sql::{Batch, Bind, Dialect, Done, Row, Statement, Tx, binds, chunks, padded, read_all, values};
+use crate::sql::{Batch, Bind, DbError, Dialect, Done, Row, Statement, Tx, binds, chunks, padded, read_all, values};
 
 /// The execution that a lease covers. Every statement of the journal begins with the values of [`held_by`].
 macro_rules! held {
@@ -109,14 +109,18 @@ const STARTED: &str = concat!(
 );
 const FINISH: &str = finish!();
 
-/// A whole start on PostgreSQL, in one way there and back. It has the execution's row before it touches
-/// a step; what it counted before holds, since none but the lease's holder moves a step.
+/// A whole start on PostgreSQL, in one way there and back. The same start may be on its way to a commit
+/// over another connection, its answer lost: so the execution's row is locked first, then the steps are
+/// counted that are pending still when they are locked.
 const START_AT_ONCE: &str = concat!(
-    "WITH held AS (UPDATE birun_executions AS e
-        SET rev = e.rev + 1, n_pending = e.n_pending - fresh.n, n_running = e.n_running + fresh.n
-        FROM (SELECT COUNT(*) AS n FROM birun_steps WHERE project_id = $1 AND execution_id = $2 AND status = 'pending'
-            AND id IN (SELECT column1 FROM (VALUES {values}) AS v)) AS fresh
-        WHERE ",
+    "WITH mine AS MATERIALIZED (SELECT e.id FROM birun_executions AS e WHERE ",
+    held!(),
+    " FOR UPDATE), fresh AS MATERIALIZED (SELECT s.id FROM mine CROSS JOIN birun_steps AS s
+        WHERE s.project_id = $1 AND s.execution_id = mine.id AND s.status = 'pending'
+          AND s.id IN (SELECT column1 FROM (VALUES {values}) AS v) FOR UPDATE OF s),
+    held AS (UPDATE birun_executions AS e
+        SET rev = e.rev + 1, n_pending = e.n_pending - counted.n, n_running = e.n_running + counted.n
+        FROM (SELECT COUNT(*) AS n FROM fresh) AS counted WHERE ",
     held!(),
     " RETURNING e.rev), started AS (",
     starting!("held", "held.rev"),
@@ -191,9 +195,9 @@ fn hold(dialect: Dialect, project: ProjectId, lease: &Lease) -> Vec<Statement> {
     }
 }
 
-/// Runs statements of which the last answers with the execution's new rev, if the lease holds.
-async fn under_lease(tx: &mut Tx<'_>, batch: &Batch) -> StoreResult<()> {
-    last_row(tx.batch(batch.clone()).await?).map(drop).ok_or(StoreError::LeaseLost)
+/// What the outcome of statements means of which the last answers with the execution's new rev.
+fn under_lease(done: Result<Vec<Done>, DbError>) -> StoreResult<()> {
+    last_row(done?).map(drop).ok_or(StoreError::LeaseLost)
 }
 
 fn start(dialect: Dialect, project: ProjectId, lease: &Lease, starts: &[StepStart]) -> StoreResult<Batch> {
@@ -397,13 +401,19 @@ async fn concluded(
     finish: &Finish,
     row: Option<Row>,
 ) -> StoreResult<Ended> {
-    let row = match row {
-        None => {
-            tx.one(FINISHED, binds![project, lease.execution, lease.epoch, finish.status.as_str(), finish.at]).await?
-        }
-        row => row,
-    };
-    let row = row.ok_or(StoreError::LeaseLost)?;
+    match row {
+        Some(row) => read_end(&row),
+        None => ended_before(tx, project, lease, finish).await,
+    }
+}
+
+/// What the row says of an execution that the same words ended before, by an answer that was lost.
+async fn ended_before(tx: &mut Tx<'_>, project: ProjectId, lease: &Lease, finish: &Finish) -> StoreResult<Ended> {
+    let same = binds![project, lease.execution, lease.epoch, finish.status.as_str(), finish.at];
+    read_end(&tx.one(FINISHED, same).await?.ok_or(StoreError::LeaseLost)?)
+}
+
+fn read_end(row: &Row) -> StoreResult<Ended> {
     let mut columns = row.columns(EXECUTIONS.name);
     columns.uuid()?;
     Ok(Ended { rev: columns.num()?, wake_at: columns.at()?, cancel_requested_at: columns.opt_at()? })
@@ -430,12 +440,12 @@ async fn give_up(
 impl JournalStore for SqlStore {
     async fn start_steps(&self, scope: &Scope, lease: &Lease, starts: &[StepStart]) -> StoreResult<()> {
         let batch = start(self.db.dialect(), scope.project(), lease, starts)?;
-        self.db.write(batch, |tx, batch| Box::pin(under_lease(tx, batch))).await
+        self.db.write_batch(batch, under_lease).await
     }
 
     async fn note_steps(&self, scope: &Scope, lease: &Lease, notes: &[StepNote]) -> StoreResult<()> {
         let batch = note(self.db.dialect(), scope.project(), lease, notes);
-        self.db.write(batch, |tx, batch| Box::pin(under_lease(tx, batch))).await
+        self.db.write_batch(batch, under_lease).await
     }
 
     async fn end_steps(
@@ -449,14 +459,16 @@ impl JournalStore for SqlStore {
         let project = scope.project();
         if let (Some(finish), []) = (finish, next) {
             let batch = last_ends(self.db.dialect(), project, lease, ends, finish)?;
-            let args = (project, *lease, finish.clone(), batch);
-            let last = self.db.write(args, |tx, (project, lease, finish, batch)| {
-                Box::pin(async move {
-                    let row = last_row(tx.batch(batch.clone()).await?);
-                    concluded(tx, *project, lease, finish, row).await.map(Some)
-                })
-            });
-            return last.await;
+            let row = self.db.write_batch(batch, |done| Ok(last_row(done?))).await?;
+            let args = (project, *lease, finish.clone());
+            return match row {
+                Some(row) => read_end(&row).map(Some),
+                None => self
+                    .db
+                    .read(args, |tx, (project, lease, finish)| Box::pin(ended_before(tx, *project, lease, finish)))
+                    .await
+                    .map(Some),
+            };
         }
         let what = End { ends: ends.to_vec(), next: next.to_vec(), finish: finish.cloned() };
         let args = (project, *lease, what);

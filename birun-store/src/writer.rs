@@ -1,7 +1,9 @@
 //! The writer: tasks that own the connections on which transactions are made.
 //!
-//! An operation is a function that can be run again. Whatever is queued shares one commit, because
-//! a commit waits for the disk; if one of them fails, all are rolled back and each is run alone.
+//! An operation is a function that can be run again, or a batch of statements. Whatever is queued shares
+//! one commit, because a commit waits for the disk; if one of them fails, all are rolled back and each is
+//! run alone. A batch that is alone goes as one text, with its transaction, since each text is a way to
+//! the database and back.
 //! Nothing outside these tasks begins a transaction, and they are never dropped in the middle of
 //! one while the runtime lives. A caller that goes away does not take its operation with it.
 
@@ -17,13 +19,13 @@ use futures::executor::block_on;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::connect::{Link, Source};
 use crate::contact::Contact;
-use crate::sql::{DbError, Dialect, Kind, Operation, Tx, backend};
+use crate::sql::{BEGIN_SQLITE, Batch, DbError, Dialect, Done, Kind, Operation, Statement, Tx, backend};
 
 /// Most operations that share a commit.
 const MOST: usize = 256;
@@ -33,9 +35,11 @@ const QUEUE: usize = 4096;
 const POSTGRES_LANES: usize = 4;
 /// How often an operation that collides with another transaction is run.
 const TRIES: u32 = 5;
-/// Whoever waits longer for PostgreSQL, with one operation, has lost it: a connection that was cut
-/// without notice never answers.
-const POSTGRES_LIMIT: Duration = Duration::from_secs(4);
+/// A connection to PostgreSQL that has not answered for longer may be dead, which a `BEGIN` finds out.
+const POSTGRES_FRESH: Duration = Duration::from_secs(1);
+
+/// What the outcome of a batch means to its caller.
+pub(crate) type Judge<T> = fn(Result<Vec<Done>, DbError>) -> StoreResult<T>;
 
 /// The sending side of the queue.
 #[derive(Debug)]
@@ -53,7 +57,12 @@ impl Writer {
         let (stop, lanes) = (CancellationToken::new(), TaskTracker::new());
         let mut first = Some(first);
         for _ in 0..source.dialect().pick(1, POSTGRES_LANES) {
-            let lane = Lane { source: Arc::clone(source), link: first.take(), contact: Arc::clone(contact) };
+            let lane = Lane {
+                source: Arc::clone(source),
+                link: first.take(),
+                answered: Instant::now(),
+                contact: Arc::clone(contact),
+            };
             let running = lanes.track_future(lane.run(Arc::clone(&jobs), stop.clone()));
             match source.dialect() {
                 Dialect::Sqlite => on_thread(running)?,
@@ -70,7 +79,16 @@ impl Writer {
         T: Send + 'static,
     {
         let (reply, outcome) = oneshot::channel();
-        let job = Box::new(Queued { args, operation, outcome: None, reply });
+        self.settled(Box::new(Queued { args, operation, outcome: None, reply }), outcome).await
+    }
+
+    /// Runs a batch in a transaction, and answers when it is committed.
+    pub(crate) async fn run_batch<T: Send + 'static>(&self, batch: Batch, judge: Judge<T>) -> StoreResult<T> {
+        let (reply, outcome) = oneshot::channel();
+        self.settled(Box::new(Written { batch, judge, outcome: None, reply }), outcome).await
+    }
+
+    async fn settled<T>(&self, job: Box<dyn Job>, outcome: oneshot::Receiver<StoreResult<T>>) -> StoreResult<T> {
         self.queue.send(job).await.map_err(|_| closed())?;
         outcome.await.map_err(|_| closed())?
     }
@@ -92,8 +110,30 @@ trait Job: Send {
     /// Runs it and keeps its outcome. Answers whether the transaction can go on to a commit.
     fn run<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> BoxFuture<'t, bool>;
 
+    /// The batch that is all of it, if it is one.
+    fn batch(&self) -> Option<&Batch> {
+        None
+    }
+
+    /// Keeps what its batch came to.
+    fn judge(&mut self, _done: Result<Vec<Done>, DbError>) {}
+
     /// Answers the caller: the outcome that was kept, or the error that befell the transaction.
     fn answer(self: Box<Self>, error: Option<DbError>);
+}
+
+/// Tells the caller. It may be gone; the operation counts all the same.
+fn tell<T>(reply: oneshot::Sender<StoreResult<T>>, outcome: Option<StoreResult<T>>, error: Option<DbError>) {
+    let outcome = match error {
+        Some(error) => Err(error.into()),
+        None => outcome.unwrap_or_else(|| Err(closed())),
+    };
+    drop(reply.send(outcome));
+}
+
+/// Whether the transaction can go on to a commit: a refusal that changed nothing leaves it as it was.
+fn is_sound<T>(outcome: &StoreResult<T>, tx: &Tx<'_>) -> bool {
+    outcome.is_ok() || (tx.fault().is_none() && !tx.changed())
 }
 
 struct Queued<A, T> {
@@ -112,20 +152,45 @@ where
         Box::pin(async move {
             let running = AssertUnwindSafe((self.operation)(tx, &self.args)).catch_unwind();
             let outcome = running.await.unwrap_or_else(|_| Err(backend(tx.dialect(), "an operation panicked")));
-            // A refusal that changed nothing leaves the transaction as it was.
-            let sound = outcome.is_ok() || (tx.fault().is_none() && !tx.changed());
+            let sound = is_sound(&outcome, tx);
             self.outcome = Some(outcome);
             sound
         })
     }
 
     fn answer(self: Box<Self>, error: Option<DbError>) {
-        let outcome = match error {
-            Some(error) => Err(error.into()),
-            None => self.outcome.unwrap_or_else(|| Err(closed())),
-        };
-        // The caller may be gone; the operation counts all the same.
-        drop(self.reply.send(outcome));
+        tell(self.reply, self.outcome, error);
+    }
+}
+
+struct Written<T> {
+    batch: Batch,
+    judge: Judge<T>,
+    outcome: Option<StoreResult<T>>,
+    reply: oneshot::Sender<StoreResult<T>>,
+}
+
+impl<T: Send> Job for Written<T> {
+    fn run<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> BoxFuture<'t, bool> {
+        Box::pin(async move {
+            let done = tx.batch(self.batch.clone()).await;
+            let outcome = (self.judge)(done);
+            let sound = is_sound(&outcome, tx);
+            self.outcome = Some(outcome);
+            sound
+        })
+    }
+
+    fn batch(&self) -> Option<&Batch> {
+        Some(&self.batch)
+    }
+
+    fn judge(&mut self, done: Result<Vec<Done>, DbError>) {
+        self.outcome = Some((self.judge)(done));
+    }
+
+    fn answer(self: Box<Self>, error: Option<DbError>) {
+        tell(self.reply, self.outcome, error);
     }
 }
 
@@ -141,6 +206,8 @@ enum Failure {
 struct Lane {
     source: Arc<Source>,
     link: Option<Link>,
+    /// When the database last answered here.
+    answered: Instant,
     contact: Arc<Contact>,
 }
 
@@ -198,30 +265,63 @@ impl Lane {
 
     /// One transaction.
     async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
-        let result = self.transaction(jobs).await;
+        let result = match (self.alone_text(jobs), jobs) {
+            (Some(text), [job]) => self.one_text(job, text).await,
+            (_, jobs) => self.transaction(jobs).await,
+        };
         match &result {
             Err(Failure::Operation(Some(Kind::Unavailable))) => self.lose_contact(),
             Err(Failure::Transaction(error)) if error.kind == Kind::Unavailable => self.lose_contact(),
-            _ => self.contact.answered(),
+            _ => {
+                self.answered = Instant::now();
+                self.contact.answered();
+            }
         }
         result
     }
 
-    async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+    /// The text that is all there is to do, if there is one and the connection is known to live: of a
+    /// statement outside of a transaction nobody could tell whether a dead connection carried it out.
+    fn alone_text(&self, jobs: &[Box<dyn Job>]) -> Option<Statement> {
+        let [job] = jobs else { return None };
         let dialect = self.source.dialect();
-        within_limit(dialect, self.begin()).await?.map_err(Failure::Transaction)?;
+        let fresh = dialect == Dialect::Sqlite || self.answered.elapsed() < POSTGRES_FRESH;
+        job.batch().filter(|_| fresh && self.link.is_some())?.as_transaction(dialect)
+    }
+
+    /// A transaction that is one text.
+    async fn one_text(&mut self, job: &mut Box<dyn Job>, text: Statement) -> Result<(), Failure> {
+        let Some(link) = &mut self.link else { return Err(Failure::Operation(None)) };
+        milestone::reach("commit.before");
+        let mut tx = link.tx();
+        let done = tx.transaction(text).await;
+        let fault = tx.fault();
+        match (fault, self.source.dialect()) {
+            (None, _) => milestone::reach("commit.after"),
+            (Some(_), Dialect::Sqlite) => rollback(link, fault).await,
+            (Some(_), Dialect::Postgres) => {}
+        }
+        job.judge(done);
+        match fault {
+            Some(_) => Err(Failure::Operation(fault)),
+            None => Ok(()),
+        }
+    }
+
+    async fn transaction(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        self.begin().await.map_err(Failure::Transaction)?;
         let Some(link) = &mut self.link else { return Err(Failure::Operation(None)) };
         for job in jobs {
             let mut tx = link.tx();
-            if !within_limit(dialect, job.run(&mut tx)).await? {
+            if !job.run(&mut tx).await {
                 let fault = tx.fault();
-                rollback(link).await;
+                rollback(link, fault).await;
                 return Err(Failure::Operation(fault));
             }
         }
         milestone::reach("commit.before");
-        if let Err(error) = within_limit(dialect, link.tx().script("COMMIT")).await? {
-            rollback(link).await;
+        if let Err(error) = link.tx().script("COMMIT").await {
+            rollback(link, Some(error.kind)).await;
             return Err(Failure::Transaction(error));
         }
         milestone::reach("commit.after");
@@ -230,7 +330,7 @@ impl Lane {
 
     /// Begins a transaction; on a fresh connection if the old one turns out to be dead.
     async fn begin(&mut self) -> Result<(), DbError> {
-        let begin = self.source.dialect().pick("BEGIN IMMEDIATE", "BEGIN");
+        let begin = self.source.dialect().pick(BEGIN_SQLITE, "BEGIN");
         if let Some(link) = &mut self.link {
             match link.tx().script(begin).await {
                 Err(error) if error.kind == Kind::Unavailable => self.lose_contact(),
@@ -249,16 +349,6 @@ impl Lane {
         self.contact.lost();
         if !matches!(*self.source, Source::Memory) {
             self.link = None;
-        }
-    }
-}
-
-/// SQLite has no server that could be lost.
-async fn within_limit<T>(dialect: Dialect, work: impl Future<Output = T>) -> Result<T, Failure> {
-    match dialect {
-        Dialect::Sqlite => Ok(work.await),
-        Dialect::Postgres => {
-            timeout(POSTGRES_LIMIT, work).await.map_err(|_| Failure::Transaction(DbError::timed_out(Dialect::Postgres)))
         }
     }
 }
@@ -287,8 +377,12 @@ fn on_thread(running: impl Future<Output = ()> + Send + 'static) -> io::Result<(
     Ok(())
 }
 
-/// Rolls back. SQLite may have done so by itself, and a dead connection cannot: neither matters.
-async fn rollback(link: &mut Link) {
+/// Rolls back. SQLite may have done so by itself, which does not matter; a connection that did not answer
+/// is given up instead.
+async fn rollback(link: &mut Link, fault: Option<Kind>) {
+    if fault == Some(Kind::Unavailable) && matches!(link, Link::Postgres(_)) {
+        return;
+    }
     if let Err(error) = link.tx().script("ROLLBACK").await {
         tracing::debug!(?error, "nothing to roll back");
     }

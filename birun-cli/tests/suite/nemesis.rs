@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use birun_core::testing::harness::{Need, Suite};
 use serde_json::{Value, json};
 
 use crate::api::Api;
-use crate::birun::{Home, Started, content_of, step_processes, until};
+use crate::birun::{Home, Started, content_of, step_processes, until, until_within};
 
 pub(crate) fn add(suite: &mut Suite) {
     let postgres = Need::new("postgres", psql(&url(), "SELECT 1"));
@@ -32,13 +33,17 @@ fn psql(url: &str, sql: &str) -> bool {
     ran.is_ok_and(|ran| ran.status.success())
 }
 
+/// How long a worker may take to be taken for dead, on a busy machine.
+const TURN: Duration = Duration::from_secs(240);
+
 /// A PostgreSQL schema, dropped at the end.
 struct Schema(String);
 
 impl Schema {
     fn create() -> Self {
         let name = format!("birun_nemesis_{}", std::process::id());
-        assert!(psql(&url(), &format!("CREATE SCHEMA {name}")), "no schema");
+        let create = format!("DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}");
+        assert!(psql(&url(), &create), "no schema");
         Self(name)
     }
 
@@ -98,8 +103,9 @@ fn sleeper() {
     }
     first.signal("STOP");
     let (_second, _) = worker(&home, &database, "second");
-    until("the second worker's turn", || (begun(&again) == 2).then_some(()));
-    until("the end of what may run once", || (record(&api, &once).0["status"] == "lost").then_some(()));
+    // A lease lasts half a minute, and whoever judges it has looked on for as long.
+    until_within(TURN, "the second worker's turn", || (begun(&again) == 2).then_some(()));
+    until_within(TURN, "the end of what may run once", || (record(&api, &once).0["status"] == "lost").then_some(()));
     let before = record(&api, &once);
     first.signal("CONT");
     let taken_over = "another worker took the execution over";

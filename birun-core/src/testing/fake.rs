@@ -104,7 +104,8 @@ impl FakeExecutor {
         log.most = log.most.max(log.now);
     }
 
-    async fn follow_script(&self, work: &Work, io: &WorkIo) -> Ending {
+    /// `released` was subscribed before anyone could see that the run has begun.
+    async fn follow_script(&self, work: &Work, io: &WorkIo, mut released: watch::Receiver<u64>) -> Ending {
         let mut stoppable = true;
         for line in work.content.as_str().lines() {
             let (verb, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
@@ -122,7 +123,6 @@ impl FakeExecutor {
                 "ignore" => stoppable = false,
                 "hold" | "place" => {
                     let _waiting = (verb == "place").then(|| io.waits.begin(rest));
-                    let mut released = self.released.subscribe();
                     tokio::select! {
                         _ = released.changed() => {}
                         () = io.stop.gracefully.cancelled(), if stoppable => {}
@@ -170,9 +170,10 @@ impl Executor for FakeExecutor {
     }
 
     async fn run(&self, work: Work, io: WorkIo) -> Ending {
+        let released = self.released.subscribe();
         self.begin(&work);
         let leave = scope_exit(|| self.lock().now -= 1);
-        let ending = self.follow_script(&work, &io).await;
+        let ending = self.follow_script(&work, &io, released).await;
         drop(leave);
         ending
     }

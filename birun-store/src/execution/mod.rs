@@ -24,7 +24,11 @@ use crate::SqlStore;
 impl ExecutionStore for SqlStore {
     async fn submit(&self, scope: &Scope, submission: Submission) -> StoreResult<Submitted> {
         let project = scope.project();
-        let args = (project, submit::Acceptance::new(self.db.dialect(), project, submission)?);
+        let acceptance = submit::Acceptance::new(self.db.dialect(), project, submission)?;
+        if let Some(rows) = acceptance.only_rows() {
+            return self.db.write_batch(rows, submit::accepted).await;
+        }
+        let args = (project, acceptance);
         self.db.write(args, |tx, (project, acceptance)| Box::pin(submit::submit(tx, *project, acceptance))).await
     }
 

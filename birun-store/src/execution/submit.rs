@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use crate::audit;
 use crate::execution::rows::{insert_execution, insert_steps_once};
 use crate::script::keep_content;
-use crate::sql::{Batch, Dialect, Kind, Tx, binds};
+use crate::sql::{Batch, DbError, Dialect, Done, Kind, Tx, binds};
 
 const TAKE_KEY: &str = "INSERT INTO birun_idempotency_keys (project_id, key, request, execution_id, created_at)
     VALUES ($1, $2, $3, $4, $5) ON CONFLICT (project_id, key) DO NOTHING";
@@ -38,6 +38,17 @@ impl Acceptance {
             rows: Batch::at_once(dialect, rows),
         })
     }
+
+    /// The rows, if they are all there is to write.
+    pub(super) fn only_rows(&self) -> Option<Batch> {
+        (self.content.is_none() && self.idempotency.is_none()).then(|| self.rows.clone())
+    }
+}
+
+/// What the outcome of writing the rows means.
+pub(super) fn accepted(done: Result<Vec<Done>, DbError>) -> StoreResult<Submitted> {
+    let gone = || StoreError::Conflict { why: "the body of the script is gone".to_owned() };
+    done.map(|_| Submitted::Created).map_err(|error| error.explain(Kind::Reference, gone))
 }
 
 /// Writes everything that belongs to an execution.
@@ -48,9 +59,7 @@ pub(super) async fn submit(tx: &mut Tx<'_>, project: ProjectId, acceptance: &Acc
     if let Some(content) = &acceptance.content {
         keep_content(tx, project, content).await?;
     }
-    let gone = || StoreError::Conflict { why: "the body of the script is gone".to_owned() };
-    tx.batch(acceptance.rows.clone()).await.map_err(|error| error.explain(Kind::Reference, gone))?;
-    Ok(Submitted::Created)
+    accepted(tx.batch(acceptance.rows.clone()).await)
 }
 
 /// What was accepted before under a key.

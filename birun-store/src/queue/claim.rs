@@ -25,9 +25,8 @@ macro_rules! takeable {
 macro_rules! claim {
     ($alive:literal, $lock:literal, $project:literal) => {
         concat!(
-            "WITH due AS MATERIALIZED (SELECT due.id, due.wake_at, due.n_pending + due.n_running + due.n_succeeded
-                + due.n_failed + due.n_cancelled + due.n_timed_out + due.n_unreachable + due.n_lost + due.n_skipped
-                AS steps ",
+            "WITH due AS MATERIALIZED (SELECT due.id, due.wake_at,
+                (SELECT COALESCE(MAX(s.ordinal), 0) + 1 FROM birun_steps AS s WHERE s.execution_id = due.id) AS steps ",
             takeable!(),
             " AND due.wake_at <= $3",
             $alive,

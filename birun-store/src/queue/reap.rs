@@ -30,8 +30,8 @@ const EXHAUST: &str = concat!(
     " AND deaths + 1 >= $3 AND (n_running = 0 OR deaths + 1 >= 20 * $3) RETURNING id, rev"
 );
 /// Nobody has looked after the processes of a step that was in flight.
-const EXHAUST_STEPS: &str = "UPDATE birun_steps SET status = 'lost', reason = 'attempts_exhausted', finished_at = $3,
-    rev = $4, killed = CASE WHEN handle IS NULL THEN killed ELSE $5 END
+const EXHAUST_STEPS: &str = "UPDATE birun_steps SET status = 'lost', reason = 'attempts_exhausted', detail = NULL,
+    finished_at = $3, rev = $4, killed = CASE WHEN handle IS NULL THEN killed ELSE $5 END
     WHERE project_id = $1 AND execution_id = $2 AND status IN ('pending', 'running')";
 const REQUEUE: &str = concat!(
     "UPDATE birun_executions SET status = 'queued', wake_at = $2, worker = NULL, deaths = deaths + 1, rev = rev + 1,

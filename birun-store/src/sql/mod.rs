@@ -13,5 +13,5 @@ pub(crate) use error::{DbError, Kind, backend, in_migrated};
 pub(crate) use list::List;
 pub(crate) use row::{Columns, Row, read_all};
 pub(crate) use selector::{Table, short};
-pub(crate) use tx::{Batch, Dialect, Done, Operation, Statement, Tx};
+pub(crate) use tx::{BEGIN_SQLITE, Batch, Dialect, Done, Operation, POSTGRES_LIMIT, Statement, Tx};
 pub(crate) use values::{chunks, padded, placeholders, values};

@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
 use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{Arguments, AssertSqlSafe, Either, Executor as _, SqlSafeStr, SqlStr};
+use tokio::time::timeout;
 
 use crate::sql::{Bind, DbError, Kind, Row};
 
@@ -34,6 +36,13 @@ impl Dialect {
         }
     }
 }
+
+/// Whoever waits longer for PostgreSQL's answer to one text has lost it: a connection that was cut without
+/// notice never answers. What happened to the text is unknown then, and the connection must be given up.
+pub(crate) const POSTGRES_LIMIT: Duration = Duration::from_secs(4);
+
+/// Takes the place of the one writer at once, not at the first change.
+pub(crate) const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
 
 /// Longest text that SQLite is given at once.
 const LONGEST: usize = 32 * 1024;
@@ -75,6 +84,19 @@ impl Batch {
             Dialect::Postgres if values <= MOST_VALUES => Self(vec![woven(statements)]),
             _ => Self::new(dialect, statements),
         }
+    }
+
+    /// One text that is this batch as a transaction of its own, where there is one.
+    pub(crate) fn as_transaction(&self, dialect: Dialect) -> Option<Statement> {
+        let [only] = &*self.0 else { return None };
+        Some(match dialect {
+            Dialect::Sqlite => {
+                let text = only.sql.as_str().trim_end().trim_end_matches(';');
+                Statement::new(format!("{BEGIN_SQLITE};\n{text};\nCOMMIT"), only.binds.clone())
+            }
+            // A statement outside of any transaction is one.
+            Dialect::Postgres => only.clone(),
+        })
     }
 }
 
@@ -137,7 +159,8 @@ impl<'c> Tx<'c> {
                 .await
                 .map(|done| done.rows_affected()),
             Conn::Postgres(conn) => {
-                sqlx::query_with(sql, pg_arguments(binds)).execute(&mut **conn).await.map(|done| done.rows_affected())
+                let query = sqlx::query_with(sql, pg_arguments(binds));
+                in_time(query.execute(&mut **conn)).await.map(|done| done.rows_affected())
             }
         };
         let rows = self.note(result)?;
@@ -155,7 +178,7 @@ impl<'c> Tx<'c> {
                 rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect::<Vec<_>>())
             }
             Conn::Postgres(conn) => {
-                let rows = sqlx::query_with(sql, pg_arguments(binds)).fetch_all(&mut **conn).await;
+                let rows = in_time(sqlx::query_with(sql, pg_arguments(binds)).fetch_all(&mut **conn)).await;
                 rows.map(|rows| rows.into_iter().map(Row::Postgres).collect())
             }
         };
@@ -183,6 +206,17 @@ impl<'c> Tx<'c> {
         Ok(done)
     }
 
+    /// Runs a text that [`Batch::as_transaction`] gave, outside of any transaction.
+    pub(crate) async fn transaction(&mut self, text: Statement) -> Result<Vec<Done>, DbError> {
+        let mut done = self.run(text).await?;
+        if self.dialect() == Dialect::Sqlite {
+            // The beginning and the commit came to nothing that anyone asks for.
+            done.pop();
+            done.drain(..1.min(done.len()));
+        }
+        Ok(done)
+    }
+
     /// Runs a text of one or more statements.
     async fn run(&mut self, text: Statement) -> Result<Vec<Done>, DbError> {
         let Statement { sql, binds } = text;
@@ -194,10 +228,8 @@ impl<'c> Tx<'c> {
                 .await
             }
             Conn::Postgres(conn) => {
-                collect(conn.fetch_many(sqlx::query_with(sql, pg_arguments(binds))), Row::Postgres, |done| {
-                    done.rows_affected()
-                })
-                .await
+                let answer = conn.fetch_many(sqlx::query_with(sql, pg_arguments(binds)));
+                in_time(collect(answer, Row::Postgres, |done| done.rows_affected())).await
             }
         };
         let done = self.note(result)?;
@@ -209,7 +241,7 @@ impl<'c> Tx<'c> {
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), DbError> {
         let result = match &mut self.conn {
             Conn::Sqlite(conn) => sqlx::raw_sql(sql).execute(&mut **conn).await.map(drop),
-            Conn::Postgres(conn) => sqlx::raw_sql(sql).execute(&mut **conn).await.map(drop),
+            Conn::Postgres(conn) => in_time(sqlx::raw_sql(sql).execute(&mut **conn)).await.map(drop),
         };
         self.note(result)
     }
@@ -217,7 +249,10 @@ impl<'c> Tx<'c> {
     fn note<T>(&mut self, result: sqlx::Result<T>) -> Result<T, DbError> {
         let dialect = self.dialect();
         result.map_err(|error| {
-            let error = DbError::new(dialect, error);
+            let error = match error {
+                sqlx::Error::PoolTimedOut => DbError::timed_out(dialect),
+                error => DbError::new(dialect, error),
+            };
             self.fault = Some(error.kind);
             error
         })
@@ -290,6 +325,12 @@ fn push_counting_on(text: &mut String, sql: &str, before: usize) {
         // Writing into a String cannot fail.
         let _: Result<(), _> = write!(text, "${number}{rest}");
     }
+}
+
+/// Waits for PostgreSQL's answer, so long as it may take.
+async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
+    // Nothing here comes from a pool: what sqlx calls this error says what it is.
+    timeout(POSTGRES_LIMIT, answer).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 /// Sorts what a text yields by statement.
@@ -379,6 +420,15 @@ mod tests {
             let rows: Vec<usize> = done.iter().map(|done| done.rows.len()).collect();
             assert_eq!((rows, done[0].changed, done[2].changed), (vec![0, 1, 2], 2, 2));
         }
+        let batch = Batch::new(
+            Dialect::Sqlite,
+            vec![
+                Statement::new("INSERT INTO t VALUES ($1)", binds![7]),
+                Statement::new("DELETE FROM t RETURNING a", binds![]),
+            ],
+        );
+        let done = tx.transaction(batch.as_transaction(Dialect::Sqlite).unwrap()).await.unwrap();
+        assert_eq!((done.len(), done[0].changed, done[1].rows.len()), (2, 1, 1));
         let fails = Statement::new("INSERT INTO nowhere VALUES ($1)", binds![1]);
         assert!(tx.several(vec![Statement::new("SELECT 1", binds![]), fails]).await.is_err());
         assert!(tx.fault().is_some());

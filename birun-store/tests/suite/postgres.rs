@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use birun_core::execution::{ExecutionStatus, ExecutionStore as _, QueueStore as _, Renewal};
+use birun_core::execution::{
+    Execution, ExecutionStatus, ExecutionStore as _, JournalStore as _, QueueStore as _, Renewal, StepStart,
+};
 use birun_core::store::StoreError;
 use birun_core::testing::harness::Suite;
 use birun_core::testing::store::make::{at, audit, command, here, job, worker_named};
@@ -28,6 +30,7 @@ pub(crate) fn add_to(suite: &mut Suite) {
         a_worker_whose_lease_ran_out_claims_nothing,
         broken_connections_are_replaced,
         a_body_that_is_being_used_is_not_deleted_beside,
+        a_start_that_is_written_again_beside_itself_counts_once,
         a_server_that_falls_silent_is_unavailable_in_time,
         a_server_that_is_not_there_is_unavailable,
     );
@@ -155,6 +158,44 @@ async fn a_body_that_is_being_used_is_not_deleted_beside() {
     end(schema, [one, other]).await;
 }
 
+/// The answer to a start was lost, and the start is written again while the first is still being committed.
+async fn a_start_that_is_written_again_beside_itself_counts_once() {
+    let schema = Schema::create().await;
+    let store = SqlStore::open_with(&schema.url(), options()).await.unwrap();
+    store.migrate().await.unwrap();
+    let worker = worker_named("worker");
+    store.register(&here(), &worker).await.unwrap();
+    store.submit(&here(), job("ping", 2)).await.unwrap();
+    let claimed = store.claim(&here(), worker.id, 1, at(100)).await.unwrap().remove(0);
+    let mut first = schema.connect().await;
+    let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut first).await.unwrap();
+    first
+        .execute(
+            "BEGIN; UPDATE birun_executions SET rev = rev + 1, n_pending = 1, n_running = 1;
+            UPDATE birun_steps SET status = 'running' WHERE ordinal = 0",
+        )
+        .await
+        .unwrap();
+    let starts: Vec<StepStart> =
+        claimed.steps.iter().map(|step| StepStart { step: step.id, handle: None, at: at(101) }).collect();
+    let again = store.start_steps(&here(), &claimed.lease, &starts[..1]);
+    let commit = async {
+        let mut watcher = schema.connect().await;
+        let waiting = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
+        while !sqlx::query_scalar(waiting).bind(pid).fetch_one(&mut watcher).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+        first.execute("COMMIT").await.unwrap();
+    };
+    let (again, ()) = futures::join!(again, commit);
+    again.unwrap();
+    let counts = |execution: Execution| (execution.counts.pending, execution.counts.running);
+    assert_eq!(counts(store.execution(&here(), &claimed.execution.id.into()).await.unwrap()), (1, 1));
+    store.start_steps(&here(), &claimed.lease, &starts).await.unwrap();
+    assert_eq!(counts(store.execution(&here(), &claimed.execution.id.into()).await.unwrap()), (0, 2));
+    end(schema, [store]).await;
+}
+
 async fn a_server_that_falls_silent_is_unavailable_in_time() {
     let schema = Schema::create().await;
     let store = open(&schema).await;
@@ -170,7 +211,7 @@ async fn a_server_that_falls_silent_is_unavailable_in_time() {
     for answer in [read, written] {
         assert!(matches!(answer, Err(StoreError::Unavailable { .. })), "{answer:?}");
     }
-    assert!(since.elapsed() < Duration::from_secs(5), "after {:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(9), "after {:?}", since.elapsed());
     drop(silence);
     wait_until("it can be read", || async { store.count_by_status(&here(), ExecutionStatus::Queued).await.is_ok() })
         .await;

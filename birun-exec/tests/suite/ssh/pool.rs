@@ -204,10 +204,11 @@ async fn a_stop_while_waiting() {
 async fn who_waits_says_so() {
     let server = ScriptedServer::start(waiting()).await;
     let (executor, target) = (strict().connections_per_server(1).build().unwrap(), Arc::new(server.target()));
-    let (mut first, mut second) = (go(&executor, work(&target, "true")), go(&executor, work(&target, "true")));
+    let mut first = go(&executor, work(&target, "true"));
     let why = format!("limit of server {} reached (1 at once)", target.name);
     first.wait_for("on").await;
     assert_eq!(first.waits.why(), None);
+    let mut second = go(&executor, work(&target, "true"));
     eventually("it says why it waits", || second.waits.why().as_deref() == Some(&*why)).await;
     first.stop.gracefully.cancel();
     first.end().await;
