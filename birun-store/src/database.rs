@@ -67,7 +67,8 @@ impl Database {
         self.judged(result)
     }
 
-    /// Runs a batch in a transaction, like [`write`](Self::write). `judge` says what its outcome means.
+    /// Runs a batch in a transaction, like [`write`](Self::write). It must come to the same when it is run
+    /// again. `judge` says what its outcome means.
     pub(crate) async fn write_batch<T: Send + 'static>(&self, batch: Batch, judge: Judge<T>) -> StoreResult<T> {
         let result = self.writer.run_batch(batch, judge).await;
         self.judged(result)

@@ -25,7 +25,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::connect::{Link, Source};
 use crate::contact::Contact;
-use crate::sql::{BEGIN_SQLITE, Batch, DbError, Dialect, Done, Kind, Operation, Statement, Tx, backend};
+use crate::sql::{
+    BEGIN_SQLITE, Batch, DbError, Dialect, Done, Kind, Operation, POSTGRES_LIMIT, Statement, Tx, backend,
+};
 
 /// Most operations that share a commit.
 const MOST: usize = 256;
@@ -82,7 +84,8 @@ impl Writer {
         self.settled(Box::new(Queued { args, operation, outcome: None, reply }), outcome).await
     }
 
-    /// Runs a batch in a transaction, and answers when it is committed.
+    /// Runs a batch in a transaction, and answers when it is committed. It must be one that comes to the
+    /// same when it is run again, as after an answer that was lost.
     pub(crate) async fn run_batch<T: Send + 'static>(&self, batch: Batch, judge: Judge<T>) -> StoreResult<T> {
         let (reply, outcome) = oneshot::channel();
         self.settled(Box::new(Written { batch, judge, outcome: None, reply }), outcome).await
@@ -280,8 +283,7 @@ impl Lane {
         result
     }
 
-    /// The text that is all there is to do, if there is one and the connection is known to live: of a
-    /// statement outside of a transaction nobody could tell whether a dead connection carried it out.
+    /// The text that is all there is to do, if there is one and the connection was alive just now.
     fn alone_text(&self, jobs: &[Box<dyn Job>]) -> Option<Statement> {
         let [job] = jobs else { return None };
         let dialect = self.source.dialect();
@@ -289,8 +291,22 @@ impl Lane {
         job.batch().filter(|_| fresh && self.link.is_some())?.as_transaction(dialect)
     }
 
-    /// A transaction that is one text.
+    /// A transaction that is one text. Where its connection turns out to be dead nobody can tell whether it
+    /// was carried out, but it may be run again: that is what batches are for.
     async fn one_text(&mut self, job: &mut Box<dyn Job>, text: Statement) -> Result<(), Failure> {
+        let since = Instant::now();
+        match self.try_text(job, text).await {
+            Err(Failure::Operation(Some(Kind::Unavailable)))
+                if self.source.dialect() == Dialect::Postgres && since.elapsed() < POSTGRES_LIMIT =>
+            {
+                self.lose_contact();
+                self.transaction(std::slice::from_mut(job)).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_text(&mut self, job: &mut Box<dyn Job>, text: Statement) -> Result<(), Failure> {
         let Some(link) = &mut self.link else { return Err(Failure::Operation(None)) };
         milestone::reach("commit.before");
         let mut tx = link.tx();

@@ -178,11 +178,12 @@ async fn a_start_that_is_written_again_beside_itself_counts_once() {
         .unwrap();
     let starts: Vec<StepStart> =
         claimed.steps.iter().map(|step| StepStart { step: step.id, handle: None, at: at(101) }).collect();
-    let again = store.start_steps(&here(), &claimed.lease, &starts[..1]);
+    let scope = here();
+    let again = store.start_steps(&scope, &claimed.lease, &starts[..1]);
     let commit = async {
         let mut watcher = schema.connect().await;
         let waiting = "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid)))";
-        while !sqlx::query_scalar(waiting).bind(pid).fetch_one(&mut watcher).await.unwrap() {
+        while !sqlx::query_scalar::<_, bool>(waiting).bind(pid).fetch_one(&mut watcher).await.unwrap() {
             tokio::task::yield_now().await;
         }
         first.execute("COMMIT").await.unwrap();
