@@ -24,7 +24,7 @@ async fn pass(clock: &ManualClock) {
 }
 
 /// Waits for what happens while time stands still.
-async fn until(what: &str, is_so: impl Fn() -> bool) {
+async fn until(what: &str, is_so: impl Fn() -> bool + Send + Sync) {
     let waiting = async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(1)).await;
