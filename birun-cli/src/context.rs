@@ -160,7 +160,8 @@ impl Session {
         let Some(running) = self.here.and_then(|here| here.running) else { return Ok(()) };
         let others = running.driving().into_iter().filter(|id| id.to_string() != own).count();
         if others > 0 {
-            ui.note(&format!("finishing {others} executions that other processes left; Ctrl-C hands them back"));
+            let left = if others == 1 { "1 execution".to_owned() } else { format!("{others} executions") };
+            ui.note(&format!("finishing {left} that other processes left; Ctrl-C hands them back"));
             let mut interrupts = Interrupts::listen()?;
             tokio::select! {
                 () = running.idle() => {}

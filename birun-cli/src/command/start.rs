@@ -131,9 +131,10 @@ impl FollowArgs {
                 session.client.send(Request::act(["executions", &id, "cancel"])).await.ok();
                 Err(error)
             }
-            Err(error @ CommandError::Failed(_)) => {
-                Err(error.hint(format!("execution {short} goes on; {}", how_to_go_on(&short))))
-            }
+            Err(error @ CommandError::Failed(_)) => Err(error.hint(format!(
+                "execution {short} goes on as soon as a server or a worker runs; {}",
+                how_to_go_on(&short)
+            ))),
             ended => ended,
         };
         session.close(ui, &id).await?;

@@ -19,7 +19,10 @@ pub fn advice(error: ErrorCode, server: &str, message: &str) -> Option<String> {
             "someone may be answering in the server's place; only if you know why the key changed, run  {}",
             approve()
         ),
-        ErrorCode::HostKeyRevoked => "give the server a new host key; a revoked key is never trusted again".to_owned(),
+        ErrorCode::HostKeyRevoked => {
+            "give the server a new host key; if the revocation was a mistake, forget it with  birun server host-key delete"
+                .to_owned()
+        },
         ErrorCode::ResolveFailed => "check the host name and the name servers of this machine".to_owned(),
         ErrorCode::ConnectTimeout => {
             "check address and port, and whether a firewall drops packets on the way".to_owned()

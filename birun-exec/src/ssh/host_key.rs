@@ -83,7 +83,7 @@ fn refused(endpoint: &Endpoint, target: &ServerTarget, key: &OfferedKey, refusal
             ErrorCode::HostKeyRevoked,
             format!("{endpoint}: the host key of {name} was revoked: {algorithm} {fingerprint}"),
         )
-        .with_hint("give the server a new host key; a revoked key is never trusted again"),
+        .with_hint("give the server a new host key; if the revocation was a mistake, forget it with  birun server host-key delete"),
     }
 }
 
