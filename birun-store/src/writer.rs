@@ -231,8 +231,13 @@ impl Lane {
     /// Runs operations, together if that works out, and answers their callers.
     async fn settle(&mut self, mut jobs: Vec<Box<dyn Job>>) {
         if jobs.len() > 1 {
+            let since = Instant::now();
             let error = match self.attempt(&mut jobs).await {
                 Ok(()) => None,
+                // Each of them would wait as long.
+                Err(Failure::Operation(Some(Kind::Unavailable))) if self.fell_silent(since) => {
+                    Some(DbError::timed_out(self.source.dialect()))
+                }
                 Err(Failure::Transaction(error)) if befalls_all(error.kind) => Some(error),
                 Err(_) => {
                     for job in jobs {
@@ -297,13 +302,18 @@ impl Lane {
         let since = Instant::now();
         match self.try_text(job, text).await {
             Err(Failure::Operation(Some(Kind::Unavailable)))
-                if self.source.dialect() == Dialect::Postgres && since.elapsed() < POSTGRES_LIMIT =>
+                if self.source.dialect() == Dialect::Postgres && !self.fell_silent(since) =>
             {
                 self.lose_contact();
                 self.transaction(std::slice::from_mut(job)).await
             }
             result => result,
         }
+    }
+
+    /// Whether what began at this moment was given up because no answer came.
+    fn fell_silent(&self, since: Instant) -> bool {
+        self.source.dialect() == Dialect::Postgres && since.elapsed() >= POSTGRES_LIMIT
     }
 
     async fn try_text(&mut self, job: &mut Box<dyn Job>, text: Statement) -> Result<(), Failure> {
