@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-
 use crate::clock::{Clock, SystemClock};
 use crate::error::{Error, ErrorCode, Result};
 use crate::execution::follow::Hub;
 use crate::execution::gauge::QueueGauge;
+use crate::execution::intake::Intake;
 use crate::execution::worker::{Active, Running, start_worker};
 use crate::execution::{ExecutionStatus, Executor, Job, JobContext, job::JobError};
 use crate::gate::{Gate, Scope};
@@ -49,8 +48,8 @@ pub(crate) struct Shared {
     /// Wakes followers.
     pub(crate) hub: Hub,
     pub(crate) queue_gauge: QueueGauge,
-    /// Wakes this engine's own worker when something was submitted here.
-    pub(crate) submitted: Notify,
+    /// The way from what is submitted here to this engine's own worker.
+    pub(crate) intake: Intake,
 }
 
 /// How this engine's worker appears.
@@ -294,7 +293,7 @@ impl EngineBuilder {
             active: Active::default(),
             hub: Hub::default(),
             queue_gauge: QueueGauge::default(),
-            submitted: Notify::new(),
+            intake: Intake::default(),
         };
         Ok(Engine { shared: Arc::new(shared) })
     }

@@ -42,6 +42,9 @@ const TOKEN: &str = "0123456789abcdef";
 pub(crate) fn add(suite: &mut Suite) {
     for at in WORKER {
         suite.plain(format!("worker_killed_at_{}", at.replace('.', "_")), &[], move || worker_killed(at));
+    }
+    // A client claims what it submits as it submits it.
+    for at in WORKER.into_iter().filter(|at| *at != "claim.after").chain(["submit.before", "submit.after"]) {
         suite.plain(format!("client_killed_at_{}", at.replace('.', "_")), &[], move || client_killed(at));
     }
     for at in ["submit.before", "submit.after"] {

@@ -9,6 +9,7 @@ mod fingerprint;
 pub mod follow;
 pub(crate) mod gauge;
 mod halt;
+pub(crate) mod intake;
 pub mod job;
 mod journal;
 mod leftover;

@@ -23,7 +23,8 @@ use crate::store::StoreResult;
 /// An execution to be accepted.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// The execution, `queued`.
+    /// The execution: `queued`, or `running` in the hands of the worker that it names, under epoch 1, as if
+    /// that had claimed it. Where that worker is not registered, [`QueueStore::reap`] takes it back.
     pub execution: Execution,
     /// Its steps, `pending`, one for each target.
     pub steps: Vec<Step>,

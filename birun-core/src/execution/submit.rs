@@ -11,10 +11,11 @@ use crate::engine::LOCAL_EXECUTOR;
 use crate::error::{Error, ErrorCode, Result};
 use crate::execution::fingerprint::request_text;
 use crate::execution::follow::RunHandle;
+use crate::execution::intake::{Slot, claim_at_once};
 use crate::execution::request::{RetryOptions, Run, What, command_body, one_line, script_selector};
 use crate::execution::{
-    Counts, Execution, ExecutionKind, ExecutionStatus, Order, Plan, Program, Step, StepFilter, StepStatus, Subject,
-    Submission, Submitted, Trigger,
+    Claimed, Counts, Execution, ExecutionKind, ExecutionStatus, Order, Plan, Program, Step, StepFilter, StepStatus,
+    Subject, Submission, Submitted, Trigger,
 };
 use crate::gate::{Gate, Scope};
 use crate::id::{ExecutionId, Selector, ServerId, StepId};
@@ -271,7 +272,10 @@ impl Gate {
         mut places: Vec<Destination>,
         idempotency: Option<(String, [u8; 32])>,
     ) -> Result<RunHandle> {
-        self.check_queue(scope).await?;
+        let slot = self.shared.intake.slot();
+        if slot.is_none() {
+            self.check_queue(scope).await?;
+        }
         order(&mut places, execution.strategy.order, execution.id);
         let steps: Vec<Step> =
             places.into_iter().zip(0..).map(|(place, at)| first_attempt(&execution, place, at)).collect();
@@ -286,6 +290,7 @@ impl Gate {
                 "params": execution.params,
                 "retry_of": execution.retry_of,
             }));
+        let claimed = slot.is_some().then(|| claim_at_once(&mut execution, &steps, self.shared.worker.id));
         let accepted = execution.clone();
         let pulses = self.shared.hub.listen(accepted.id);
         let submission = Submission { execution, steps, content, idempotency, audit };
@@ -294,11 +299,22 @@ impl Gate {
         milestone::reach("submit.after");
         match submitted {
             Submitted::Created => {
-                self.shared.submitted.notify_one();
+                self.hand_over(slot.zip(claimed));
                 Ok(RunHandle::new(Arc::clone(&self.shared), scope.clone(), accepted, pulses))
             }
             Submitted::Existing(id) => self.existing(scope, id).await,
             Submitted::KeyReused => Err(key_reused()),
+        }
+    }
+
+    /// Gives what was accepted to the worker: the claimed execution, or the word that something is queued.
+    fn hand_over(&self, claimed: Option<(Slot, Claimed)>) {
+        match claimed {
+            Some((slot, claimed)) => {
+                self.shared.active.add(claimed.lease);
+                slot.fill(claimed);
+            }
+            None => self.shared.intake.queued(),
         }
     }
 

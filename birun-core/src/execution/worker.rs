@@ -70,7 +70,7 @@ impl Active {
     }
 
     /// Notes that a lease is this worker's, or finds what was noted. A lease of an earlier claim is over.
-    fn add(&self, lease: Lease) -> Signals {
+    pub(super) fn add(&self, lease: Lease) -> Signals {
         let mut drives = self.lock();
         let (held, signals) = drives.entry(lease.execution).or_insert_with(|| (lease, Signals::default()));
         if *held != lease {
@@ -113,11 +113,11 @@ pub struct Running {
 struct WorkerLoop {
     shared: Arc<Shared>,
     scope: Scope,
-    slots: Semaphore,
+    slots: Arc<Semaphore>,
     stop: CancellationToken,
     /// Stops renewing; fires last.
     retired: CancellationToken,
-    claimed: tokio::sync::Mutex<mpsc::Receiver<Vec<Claimed>>>,
+    claimed: tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<Claimed>>>,
     /// What claims and hands on.
     intake: TaskTracker,
     drives: TaskTracker,
@@ -146,9 +146,12 @@ pub(crate) async fn start_worker(shared: Arc<Shared>, roles: Roles) -> Result<Ru
     shared.store.register(&scope, &registration).await?;
     let reaped = shared.store.reap(&scope, shared.limits.claims, shared.clock.now()).await?;
     metrics::reaped(&reaped);
-    let (sender, receiver) = mpsc::channel(1);
+    // What is sent holds a slot: there is never more of it than slots.
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let slots = Arc::new(Semaphore::new(shared.limits.slots as usize));
+    shared.intake.open(Arc::clone(&slots), sender.clone());
     let worker = Arc::new(WorkerLoop {
-        slots: Semaphore::new(shared.limits.slots as usize),
+        slots,
         shared,
         scope,
         stop: CancellationToken::new(),
@@ -301,7 +304,7 @@ impl WorkerLoop {
     /// Gives an execution back to the queue. Where that fails, it is found again when leases are renewed.
     async fn give_back(&self, lease: Lease) {
         match self.shared.store.hand_back(&self.scope, &lease, self.shared.clock.now()).await {
-            Ok(()) => self.shared.submitted.notify_one(),
+            Ok(()) => self.shared.intake.queued(),
             Err(StoreError::LeaseLost) => {}
             Err(error) => {
                 tracing::warn!(execution = %lease.execution, %error, "a claimed execution could not be given back");
@@ -310,7 +313,7 @@ impl WorkerLoop {
     }
 
     /// Claims as many executions as there are free slots, whenever some are due.
-    async fn pump(self: Arc<Self>, claims: mpsc::Sender<Vec<Claimed>>) {
+    async fn pump(self: Arc<Self>, claims: mpsc::UnboundedSender<Vec<Claimed>>) {
         let mut trouble = Duration::ZERO;
         let mut look = true;
         while !self.stop.is_cancelled() {
@@ -318,18 +321,23 @@ impl WorkerLoop {
                 look = self.something_due(&mut trouble).await;
                 continue;
             }
+            self.shared.intake.set_caught_up(false);
             match self.claim().await {
-                Ok(batch) if batch.is_empty() => look = false,
-                // The receiver lives as long as this worker.
+                Ok(batch) if batch.is_empty() => {
+                    self.shared.intake.set_caught_up(true);
+                    look = false;
+                }
                 Ok(batch) => {
                     trouble = Duration::ZERO;
-                    if claims.send(batch).await.is_err() {
-                        return;
+                    // The receiver lives as long as this worker.
+                    if claims.send(batch).is_err() {
+                        break;
                     }
                 }
                 Err(error) => self.wait_out(&mut trouble, &error).await,
             }
         }
+        self.shared.intake.close();
     }
 
     /// Waits for a free slot and takes what is due; a slot stays taken for each execution answered.
@@ -363,7 +371,7 @@ impl WorkerLoop {
     async fn something_due(&self, trouble: &mut Duration) -> bool {
         let clock = &self.shared.clock;
         tokio::select! {
-            () = self.shared.submitted.notified() => return true,
+            () = self.shared.intake.something_queued() => return true,
             () = self.stop.cancelled() => return false,
             () = clock.sleep(POLL) => {}
         }
@@ -446,7 +454,7 @@ impl WorkerLoop {
             metrics::reaped(&reaped);
             if reaped.executions() > 0 {
                 tracing::warn!(executions = reaped.executions(), "took back what dead workers held");
-                self.shared.submitted.notify_one();
+                self.shared.intake.queued();
             }
         }
         Ok(())

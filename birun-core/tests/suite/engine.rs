@@ -585,7 +585,12 @@ pub(crate) async fn shutdown_gives_back_the_targets_that_were_not_started() {
 }
 
 /// Submits so many runs that nobody takes up yet.
-async fn submit_many(store: &Arc<dyn Store>, fake: &FakeExecutor, count: usize, body: &str) -> Vec<RunHandle> {
+pub(crate) async fn submit_many(
+    store: &Arc<dyn Store>,
+    fake: &FakeExecutor,
+    count: usize,
+    body: &str,
+) -> Vec<RunHandle> {
     let idle = Engine::builder_over(Arc::clone(store)).executor(fake.clone()).build().await.expect("builds");
     let gate = idle.system();
     // What is stopped goes back as well.

@@ -10,6 +10,7 @@ mod engine;
 mod faulty;
 mod fence;
 mod host_keys;
+mod intake;
 mod rekey;
 
 use std::process::ExitCode;
@@ -75,6 +76,13 @@ fn main() -> ExitCode {
         what_was_to_be_cancelled_or_is_overdue_ends_so_after_its_worker_died
     );
     cases!(suite, counted: endings_and_output_are_counted_and_described what_the_reaper_ends_is_counted);
+    cases!(suite, intake:
+        a_free_slot_spares_a_submission_the_queue
+        without_a_free_slot_a_submission_waits_in_the_queue
+        a_submission_that_the_store_refuses_keeps_no_slot
+        a_caller_that_goes_away_as_it_submits_loses_nothing
+        what_was_queued_before_comes_first
+    );
     cases!(suite, fence: before_its_lease_runs_out_a_worker_ends_what_another_may_run_again_and_nothing_else);
     cases!(suite, host_keys:
         a_decision_that_came_second_looks_at_the_key_again

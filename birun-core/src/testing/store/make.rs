@@ -212,6 +212,18 @@ pub(super) async fn claim_one(store: &dyn Store, worker: WorkerId, seconds: i64)
     claimed.remove(0)
 }
 
+/// A submission that this worker has claimed as it is submitted, due at [`at`]`(0)`, and its lease.
+pub(super) fn claimed_at_once(submission: Submission, worker: WorkerId) -> (Lease, Submission) {
+    let execution = Execution {
+        status: ExecutionStatus::Running,
+        started_at: Some(at(0)),
+        worker: Some(worker),
+        epoch: 1,
+        ..submission.execution
+    };
+    (Lease { execution: execution.id, worker, epoch: 1 }, Submission { execution, ..submission })
+}
+
 /// Submits a job with so many targets and has a new worker claim it.
 pub(super) async fn claimed_job(store: &dyn Store, targets: u32) -> Claimed {
     submit(store, &job("ping", targets)).await;

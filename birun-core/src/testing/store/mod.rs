@@ -160,6 +160,7 @@ pub fn cases() -> Vec<Case<Arc<dyn Store>>> {
             no_more_executions_are_claimed_than_asked_for,
             a_claim_takes_no_more_steps_than_it_can_carry,
             a_claim_raises_epoch_and_rev_and_keeps_the_first_start,
+            what_is_submitted_as_claimed_is_in_its_workers_hands,
             no_two_claimers_receive_the_same_execution,
             an_execution_goes_to_its_home_only,
             an_execution_whose_home_died_goes_to_anyone,
@@ -182,6 +183,7 @@ pub fn cases() -> Vec<Case<Arc<dyn Store>>> {
         reap {
             nothing_is_taken_from_living_workers,
             what_a_dead_worker_holds_is_queued_again,
+            what_a_worker_that_is_not_registered_submits_as_claimed_is_taken_back,
             a_step_in_flight_stays_in_flight_when_its_worker_dies,
             an_execution_that_kills_its_workers_ends_lost,
             a_step_in_flight_is_looked_after_before_its_execution_is_given_up,

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use futures::future::join_all;
 
-use super::make::{at, claim_one, elsewhere, execution, here, job, steps, submit, worker, worker_named};
-use crate::execution::{ExecutionStatus, Reason, Submission, WorkerRegistration};
+use super::make::{
+    at, claim_one, claimed_at_once, elsewhere, execution, here, job, start, steps, submit, worker, worker_named,
+};
+use crate::execution::{ExecutionStatus, Reason, Renewal, Submission, WorkerRegistration};
 use crate::id::{ExecutionId, WorkerId};
 use crate::store::Store;
 
@@ -81,6 +83,19 @@ pub(super) async fn a_claim_raises_epoch_and_rev_and_keeps_the_first_start(store
     let second = claim_one(store, worker, 2).await;
     assert_eq!((second.lease.epoch, second.execution.started_at), (before.epoch + 2, Some(at(1))));
     assert_eq!(second.execution.reason, None);
+}
+
+pub(super) async fn what_is_submitted_as_claimed_is_in_its_workers_hands(store: &dyn Store) {
+    let (mine, other) = (worker(store).await, worker(store).await);
+    let (lease, submission) = claimed_at_once(job("ping", 2), mine);
+    submit(store, &submission).await;
+    assert_eq!(execution(store, lease.execution).await, submission.execution);
+    assert!(claim(store, other).await.is_empty());
+    assert!(claim(store, mine).await.is_empty());
+    assert_eq!(store.renew(&here(), mine, &[lease]).await.unwrap().named, [Renewal::Held]);
+    store.start_steps(&here(), &lease, &[start(&submission.steps[0], 1)]).await.unwrap();
+    store.hand_back(&here(), &lease, at(1)).await.unwrap();
+    assert_eq!(claim_one(store, other, 1).await.lease.epoch, lease.epoch + 1);
 }
 
 pub(super) async fn no_two_claimers_receive_the_same_execution(store: &dyn Store) {

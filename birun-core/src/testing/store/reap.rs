@@ -1,8 +1,10 @@
 //! Promises about what dead workers leave behind. A worker that took its leave is as good as dead.
 
-use super::make::{at, claim_one, claimed_job, end, execution, here, job, start, steps, submit, worker};
+use super::make::{
+    at, claim_one, claimed_at_once, claimed_job, end, execution, here, job, start, steps, submit, worker,
+};
 use crate::execution::{Counts, ExecutionStatus, Kill, Reaped, Reason, Renewal, StepStatus};
-use crate::id::ExecutionId;
+use crate::id::{ExecutionId, WorkerId};
 use crate::store::Store;
 
 pub(super) async fn nothing_is_taken_from_living_workers(store: &dyn Store) {
@@ -30,6 +32,14 @@ pub(super) async fn what_a_dead_worker_holds_is_queued_again(store: &dyn Store) 
     assert_eq!(execution(store, kept.execution.id).await.worker, Some(alive));
     assert_eq!(store.reap(&here(), 3, at(11)).await.unwrap().executions(), 0);
     assert_eq!(store.claim(&here(), alive, 10, at(10)).await.unwrap().len(), 2);
+}
+
+pub(super) async fn what_a_worker_that_is_not_registered_submits_as_claimed_is_taken_back(store: &dyn Store) {
+    let (lease, submission) = claimed_at_once(job("ping", 1), WorkerId::new());
+    submit(store, &submission).await;
+    assert_eq!(store.reap(&here(), 3, at(10)).await.unwrap().executions(), 1);
+    let now = execution(store, lease.execution).await;
+    assert_eq!((now.status, now.worker, now.wake_at), (ExecutionStatus::Queued, None, at(10)));
 }
 
 pub(super) async fn a_step_in_flight_stays_in_flight_when_its_worker_dies(store: &dyn Store) {
