@@ -64,6 +64,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         executor: Some("shout".to_owned()),
         tags: vec!["loud".parse()?],
         groups: Vec::new(),
+        maintenance: false,
         description: String::new(),
     };
     engine.system().create_server(megaphone).await?;

@@ -14,6 +14,7 @@ use crate::auth::Caller;
 use crate::body::{Body, LARGE};
 use crate::document::Tag;
 use crate::dto::execution::Execution;
+use crate::dto::preview::Preview;
 use crate::dto::run::{NewExecution, Retry};
 use crate::dto::step::{Step, Steps};
 use crate::dto::{parsed, words};
@@ -83,6 +84,19 @@ impl Executions {
         }
         let handle = gate.run(run).await?;
         accepted(&gate, links, handle.execution().clone()).await
+    }
+
+    /// Preview an execution
+    ///
+    /// The targets that it would have, after the same checks; nothing is started. A random order is drawn anew.
+    #[oai(path = "/executions/preview", method = "post", operation_id = "preview_execution")]
+    async fn preview(
+        &self,
+        Caller(gate): Caller,
+        body: Body<NewExecution, LARGE>,
+    ) -> Result<Found<Preview>, ApiError<{ BODY | FORBIDDEN | CONFLICT }>> {
+        let preview = gate.preview(&body.0.into_core()?).await?;
+        Ok(Found::Found(Json(preview.into())))
     }
 
     /// Get an execution

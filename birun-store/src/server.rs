@@ -17,17 +17,17 @@ use crate::sql::{Bind, DbError, Kind, List, Row, Table, Tx, binds, padded, place
 const SERVERS: Table = Table {
     name: "birun_servers",
     kind: "server",
-    columns: "id, project_id, name, host, port, username, credential_id, executor, description, version, created_at, \
-              updated_at",
+    columns: "id, project_id, name, host, port, username, credential_id, executor, maintenance, description, version, \
+              created_at, updated_at",
     named: true,
 };
 
 const INSERT: &str = "INSERT INTO birun_servers (project_id, id, short, name, host, port, username, credential_id,
-    executor, description, version, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+    executor, maintenance, description, version, created_at, updated_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
 const UPDATE: &str = "UPDATE birun_servers SET name = $3, host = $4, port = $5, username = $6, credential_id = $7,
-    executor = $8, description = $9, version = $10, updated_at = $11
-    WHERE project_id = $1 AND id = $2 AND version = $10 - 1";
+    executor = $8, maintenance = $9, description = $10, version = $11, updated_at = $12
+    WHERE project_id = $1 AND id = $2 AND version = $11 - 1";
 const DELETE: &str = "DELETE FROM birun_servers WHERE project_id = $1 AND id = $2 AND version = $3";
 const DELETE_TAGS: &str = "DELETE FROM birun_server_tags WHERE project_id = $1 AND server_id = $2";
 const DELETE_GROUPS: &str = "DELETE FROM birun_server_group_members WHERE project_id = $1 AND server_id = $2";
@@ -49,6 +49,7 @@ async fn create(tx: &mut Tx<'_>, project: ProjectId, server: &Server) -> StoreRe
         &server.user,
         server.credential_id,
         &server.executor,
+        server.maintenance,
         &server.description,
         server.version,
         server.created_at,
@@ -69,6 +70,7 @@ async fn update(tx: &mut Tx<'_>, project: ProjectId, server: &Server) -> StoreRe
         &server.user,
         server.credential_id,
         &server.executor,
+        server.maintenance,
         &server.description,
         server.version,
         server.updated_at,
@@ -138,6 +140,7 @@ fn read(row: &Row) -> StoreResult<Server> {
         executor: columns.text()?,
         tags: Vec::new(),
         group_ids: Vec::new(),
+        maintenance: columns.flag()?,
         description: columns.text()?,
         version: columns.num()?,
         created_at: columns.at()?,

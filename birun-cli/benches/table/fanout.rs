@@ -43,6 +43,7 @@ async fn add_servers(engine: &Engine) -> Outcome {
             executor: None,
             tags: vec!["prod".parse()?],
             groups: Vec::new(),
+            maintenance: false,
             description: String::new(),
         };
         gate.create_server(new).await?;

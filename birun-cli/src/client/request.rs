@@ -58,6 +58,11 @@ impl Request {
         Self { body: Some(body), ..Self::new(Method::POST, path) }
     }
 
+    /// The same request to another path.
+    pub(crate) fn at<'a>(self, path: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { path: path.into_iter().map(str::to_owned).collect(), ..self }
+    }
+
     /// Does something that needs no further words.
     pub(crate) fn act<'a>(path: impl IntoIterator<Item = &'a str>) -> Self {
         Self::new(Method::POST, path)

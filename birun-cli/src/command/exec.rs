@@ -55,9 +55,9 @@ pub(crate) struct ExecArgs {
 
 pub(crate) async fn run(ui: &Ui, ctx: &Context, args: ExecArgs) -> CommandResult {
     let params = args.params.read(ui, &BTreeSet::new())?;
-    let session = args.follow.session(ctx).await?;
+    let session = args.strategy.session(ctx, &args.follow).await?;
     let request = request(&args, &params);
-    args.follow.start(ui, ctx, session, request).await
+    args.strategy.start((ui, ctx), args.follow, session, request).await
 }
 
 fn request(args: &ExecArgs, params: &Value) -> Request {

@@ -19,6 +19,7 @@ Examples:
   birun run ./hello.sh                                       a file (with a slash), on this machine
   birun run disk-report --on 'tag:prod,!web-3' -p LIMIT=80   a stored script, on servers
   birun run deploy --on tag:web --batch 25% --max-failures 1
+  birun run failover-job --on tag:db --failover --first primary
   birun run backup --on db-1 -p TOKEN=@token.txt             a secret, from a file
   echo 'uptime' | birun run - --on tag:prod                  a script from stdin
   birun run ./check.sh --exit-code script                    exit as the script does";
@@ -74,7 +75,7 @@ enum Subject {
 
 pub(crate) async fn run(ui: &Ui, ctx: &Context, args: RunArgs) -> CommandResult {
     let subject = Subject::read(&args)?;
-    let session = args.follow.session(ctx).await?;
+    let session = args.strategy.session(ctx, &args.follow).await?;
     let secret = match &subject {
         Subject::Stored(name) if !args.params.is_empty() => {
             secret_params(&session.client, name, args.script_version).await?
@@ -83,7 +84,7 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: RunArgs) -> CommandResult 
     };
     let params = args.params.read(ui, &secret)?;
     let request = request(&args, &subject, params);
-    args.follow.start(ui, ctx, session, request).await
+    args.strategy.start((ui, ctx), args.follow, session, request).await
 }
 
 fn request(args: &RunArgs, subject: &Subject, params: Value) -> Request {

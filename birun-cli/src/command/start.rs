@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::input;
 use crate::live::{Board, ExitOf, Interrupts, Watch, header, how_to_go_on};
 use crate::local::spawn_worker;
-use crate::ui::{Format, Ui};
+use crate::ui::{Column, Format, Kind, Ui, View};
 
 /// How long an answer may take before someone who wants to leave is told what is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -39,6 +39,22 @@ pub(super) struct StrategyArgs {
     /// Take the targets by name, or shuffled.
     #[arg(long, value_name = "ORDER", value_parser = ["name", "random"])]
     order: Option<String>,
+
+    /// Servers with this tag first; given several times, or with commas: then those with the next tag.
+    #[arg(long = "first", value_name = "TAG", value_delimiter = ',')]
+    ranks: Vec<String>,
+
+    /// Try one target after the other until one succeeds, and skip the rest.
+    #[arg(long, conflicts_with_all = ["parallel", "batch", "max_failures"])]
+    failover: bool,
+
+    /// A target that cannot be reached is no failure, as long as another one succeeds.
+    #[arg(long)]
+    skip_unreachable: bool,
+
+    /// Show the targets, in order, and start nothing.
+    #[arg(long, conflicts_with = "dry_run")]
+    preview: bool,
 }
 
 /// How a run is watched.
@@ -79,9 +95,71 @@ impl StrategyArgs {
         put("batch", self.batch.as_deref().map(count_or_share));
         put("max_failures", self.max_failures.as_deref().map(count_or_share));
         put("order", self.order.as_deref().map(Value::from));
+        put("ranks", (!self.ranks.is_empty()).then(|| json!(self.ranks)));
+        put("failover", self.failover.then_some(Value::Bool(true)));
+        put("skip_unreachable", self.skip_unreachable.then_some(Value::Bool(true)));
         (!strategy.is_empty()).then_some(Value::Object(strategy))
     }
+
+    /// A way to birun: one that drives nothing, if the targets are only to be shown.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(super) async fn session(&self, ctx: &Context, follow: &FollowArgs) -> CommandResult<Session> {
+        if self.preview { ctx.session(Driver::Detached).await } else { follow.session(ctx).await }
+    }
+
+    /// Sends a request that starts an execution and watches that, or shows what it would start.
+    ///
+    /// # Errors
+    /// When it is refused; the command ends with the execution's code.
+    pub(super) async fn start(
+        &self,
+        (ui, ctx): (&Ui, &Context),
+        follow: FollowArgs,
+        session: Session,
+        request: Request,
+    ) -> CommandResult {
+        if !self.preview {
+            return follow.start(ui, ctx, session, request).await;
+        }
+        let shown = preview(ui, &session, request).await;
+        session.close(ui, "").await?;
+        shown
+    }
 }
+
+/// Shows what a request would start, instead of sending it.
+async fn preview(ui: &Ui, session: &Session, request: Request) -> CommandResult {
+    let preview = session.client.send(request.at(["executions", "preview"])).await?;
+    if !ui.format().is_for_people() {
+        return ui.value(&preview);
+    }
+    let count = |field: &str| preview.get(field).and_then(Value::as_u64).unwrap_or_default();
+    ui.list(&TARGETS, &json!({"items": preview.get("targets"), "next": null}))?;
+    let left_out = match count("left_out") {
+        0 => String::new(),
+        some => format!(" ({some} left out)"),
+    };
+    ui.note(&format!(
+        "{} targets{left_out}, at most {} at once, batches: {}; nothing was started",
+        count("total"),
+        count("width"),
+        count("batches")
+    ));
+    Ok(())
+}
+
+/// Targets of a run that was not started, as people see them.
+const TARGETS: View = View {
+    plural: "targets",
+    name: "target",
+    columns: &[
+        Column::new("target", "/target", Kind::Text),
+        Column::new("batch", "/batch", Kind::Text),
+        Column::new("left out", "/left_out", Kind::Text),
+    ],
+};
 
 /// A count is a number, a share a text.
 fn count_or_share(text: &str) -> Value {

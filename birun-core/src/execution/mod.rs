@@ -18,6 +18,7 @@ mod metrics;
 mod model;
 mod pipe;
 mod place;
+mod preview;
 mod request;
 mod runner;
 mod service;
@@ -40,6 +41,7 @@ pub use model::{
     Step, StepFilter, StepStatus, Subject, Trigger,
 };
 pub use place::{Waiting, Waits};
+pub use preview::{PlannedTarget, Preview};
 pub use request::{RetryOptions, Run};
 pub use service::{Pruned, QueueState, Retention};
 pub use store::{

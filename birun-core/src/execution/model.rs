@@ -120,6 +120,12 @@ text_enum! {
         Unreachable = "unreachable",
         /// Too many targets had failed before.
         MaxFailures = "max_failures",
+        /// Another target had succeeded before, and one is enough.
+        FirstSuccess = "first_success",
+        /// An earlier target is lost: its work may have been done, and may not be repeated elsewhere.
+        TargetLost = "target_lost",
+        /// The server is in maintenance.
+        Maintenance = "maintenance",
         /// It wrote more output than allowed.
         OutputLimit = "output_limit",
         /// Its output could not be stored.

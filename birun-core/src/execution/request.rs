@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::execution::Strategy;
 use crate::id::Selector;
+use crate::identity::Permission;
 use crate::inventory::TargetExpr;
 use crate::script::{Content, EnvName, Interpreter, ParamValue, RunSettings};
 
@@ -32,6 +33,14 @@ pub(crate) enum What {
 }
 
 impl Run {
+    /// What one must be allowed to do to run it.
+    pub(super) const fn permission(&self) -> Permission {
+        match self.what {
+            What::Script { .. } | What::Job { .. } => Permission::ExecutionRun,
+            What::Content { .. } | What::Command { .. } => Permission::ExecutionRunAdHoc,
+        }
+    }
+
     fn new(what: What) -> Self {
         Self {
             what,
@@ -97,7 +106,7 @@ impl Run {
 
     /// How to go through the targets.
     #[must_use]
-    pub const fn strategy(mut self, strategy: Strategy) -> Self {
+    pub fn strategy(mut self, strategy: Strategy) -> Self {
         self.strategy = strategy;
         self
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::name::Tag;
 use crate::text_enum::text_enum;
 
 /// Targets at once when the caller does not say.
@@ -91,7 +92,7 @@ text_enum! {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Strategy {
-    /// Most targets at once.
+    /// Most targets at once; with `failover` it is one.
     pub parallel: u32,
     /// Rolling batches: the next one begins when every target of the one before has ended.
     pub batch: Option<Amount>,
@@ -99,11 +100,30 @@ pub struct Strategy {
     pub max_failures: Option<Amount>,
     /// In which order.
     pub order: Order,
+    /// Servers with the first of these tags come first, then those with the second, and so on, and last those
+    /// with none of them. Within each rank the order counts.
+    pub ranks: Vec<Tag>,
+    /// One success is enough: targets are tried one after the other until one succeeds, and the rest is
+    /// skipped. A target that is lost ends the search, unless its work may be repeated (`on_lost: retry`).
+    pub failover: bool,
+    /// A target that cannot be reached is no failure of the execution, as long as another one succeeds.
+    pub skip_unreachable: bool,
 }
+
+/// Most ranks of a strategy.
+const MOST_RANKS: usize = 16;
 
 impl Default for Strategy {
     fn default() -> Self {
-        Self { parallel: DEFAULT_PARALLEL, batch: None, max_failures: None, order: Order::Name }
+        Self {
+            parallel: DEFAULT_PARALLEL,
+            batch: None,
+            max_failures: None,
+            order: Order::Name,
+            ranks: Vec::new(),
+            failover: false,
+            skip_unreachable: false,
+        }
     }
 }
 
@@ -113,10 +133,31 @@ impl Strategy {
     /// # Errors
     /// `invalid`, naming the field.
     pub fn check(&self) -> Result<()> {
-        if (1..=10_000).contains(&self.parallel) {
-            return Ok(());
+        if !(1..=10_000).contains(&self.parallel) {
+            return Err(Error::invalid_field("strategy.parallel", "must be between 1 and 10000"));
         }
-        Err(Error::invalid_field("strategy.parallel", "must be between 1 and 10000"))
+        if self.ranks.len() > MOST_RANKS {
+            return Err(Error::invalid_field("strategy.ranks", format!("at most {MOST_RANKS} tags are allowed")));
+        }
+        let (field, given) = match self {
+            Self { failover: true, batch: Some(_), .. } => ("strategy.batch", "batches"),
+            Self { failover: true, max_failures: Some(_), .. } => ("strategy.max_failures", "a limit of failures"),
+            _ => return Ok(()),
+        };
+        Err(Error::invalid_field(field, format!("{given} cannot be combined with failover"))
+            .with_hint("with failover, targets are tried one after the other until one succeeds"))
+    }
+
+    /// Which rank a target has, by its tags: 0 is the first.
+    #[must_use]
+    pub fn rank(&self, tags: &[Tag]) -> usize {
+        self.ranks.iter().position(|rank| tags.contains(rank)).unwrap_or(self.ranks.len())
+    }
+
+    /// Most targets at once.
+    #[must_use]
+    pub const fn width(&self) -> usize {
+        if self.failover { 1 } else { self.parallel as usize }
     }
 }
 
@@ -131,6 +172,31 @@ mod tests {
         {
             assert_eq!(amount.parse::<Amount>().unwrap().of(total), expected, "{amount} of {total}");
         }
+    }
+
+    #[test]
+    fn the_first_rank_that_fits_counts() {
+        let tag = |text: &str| text.parse::<Tag>().unwrap();
+        let strategy = Strategy { ranks: vec![tag("primary"), tag("standby")], ..Strategy::default() };
+        for (tags, expected) in [
+            (vec!["primary"], 0),
+            (vec!["eu", "standby"], 1),
+            (vec!["standby", "primary"], 0),
+            (vec!["eu"], 2),
+            (vec![], 2),
+        ] {
+            let tags: Vec<Tag> = tags.into_iter().map(tag).collect();
+            assert_eq!(strategy.rank(&tags), expected, "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_failover_is_refused() {
+        let failover = || Strategy { failover: true, ..Strategy::default() };
+        assert!(failover().check().is_ok());
+        assert_eq!(failover().width(), 1);
+        assert!(Strategy { batch: Some(Amount::Count(2)), ..failover() }.check().is_err());
+        assert!(Strategy { max_failures: Some(Amount::Percent(2)), ..failover() }.check().is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! From a request to an accepted execution.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -14,8 +15,8 @@ use crate::execution::follow::RunHandle;
 use crate::execution::intake::{Slot, claim_at_once};
 use crate::execution::request::{RetryOptions, Run, What, command_body, one_line, script_selector};
 use crate::execution::{
-    Claimed, Counts, Execution, ExecutionKind, ExecutionStatus, Order, Plan, Program, Step, StepFilter, StepStatus,
-    Subject, Submission, Submitted, Trigger,
+    Claimed, Counts, Execution, ExecutionKind, ExecutionStatus, Order, Plan, Preview, Program, Reason, Step,
+    StepFilter, StepStatus, Strategy, Subject, Submission, Submitted, Trigger,
 };
 use crate::gate::{Gate, Scope};
 use crate::id::{ExecutionId, Selector, ServerId, StepId};
@@ -40,10 +41,11 @@ struct Prepared {
     params: BoundParams,
 }
 
-/// One place where an execution will run.
+/// One place where an execution will run, or that it leaves out.
 struct Destination {
     name: TargetName,
     server: Option<ServerId>,
+    left_out: Option<Reason>,
 }
 
 impl Gate {
@@ -57,17 +59,35 @@ impl Gate {
     /// `invalid`, `too_large`; `not_registered`; `rate_limited` when too much is queued;
     /// `conflict` for an idempotency key that was used for something else.
     pub async fn run(&self, run: Run) -> Result<RunHandle> {
-        let permission = match run.what {
-            What::Script { .. } | What::Job { .. } => Permission::ExecutionRun,
-            What::Content { .. } | What::Command { .. } => Permission::ExecutionRunAdHoc,
-        };
-        let scope = self.authorize(permission).await?;
+        let scope = self.authorize(run.permission()).await?;
         let idempotency = run.idempotency_key.clone().map(|key| (key, self.shared.fingerprint(&request_text(&run))));
         if let Some(accepted) = self.accepted_before(&scope, idempotency.as_ref()).await? {
             return Ok(accepted);
         }
+        let (prepared, on, targets) = self.resolved(&scope, &run).await?;
+        let execution = self.new_execution(&scope, prepared, &run, on.as_str().to_owned())?;
+        let places = arranged(targets, &run.strategy, execution.0.id);
+        check_left_out(&on, &places)?;
+        self.submit(&scope, execution, places, idempotency).await
+    }
+
+    /// What [`run`](Gate::run) would do: the same checks and the same targets, in the same order unless
+    /// that is random. Nothing is started or written.
+    ///
+    /// # Errors
+    /// Those of [`run`](Gate::run), but for the ones about the queue and idempotency keys.
+    pub async fn preview(&self, run: &Run) -> Result<Preview> {
+        let scope = self.authorize(run.permission()).await?;
+        let (_, on, targets) = self.resolved(&scope, run).await?;
+        let places = arranged(targets, &run.strategy, ExecutionId::new());
+        check_left_out(&on, &places)?;
+        Ok(Preview::of(places.into_iter().map(|place| (place.name, place.left_out)), &run.strategy))
+    }
+
+    /// What is to be run, the expression that says where, and what that names.
+    async fn resolved(&self, scope: &Scope, run: &Run) -> Result<(Prepared, TargetExpr, Vec<Resolved>)> {
         run.strategy.check()?;
-        let prepared = self.prepare(&scope, &run).await?;
+        let prepared = self.prepare(scope, run).await?;
         let on = match run.target_expr()?.or_else(|| prepared.default_targets.clone()) {
             Some(on) => on,
             None if matches!(run.what, What::Script { .. }) => {
@@ -79,12 +99,9 @@ impl Gate {
             }
             None => TargetExpr::local(),
         };
-        let targets = resolve(&self.shared, &scope, &on).await?;
+        let targets = resolve(&self.shared, scope, &on).await?;
         self.check_targets(&prepared, &targets)?;
-        let places =
-            targets.into_iter().map(|t| Destination { name: t.name, server: t.server.map(|server| server.id) });
-        let execution = self.new_execution(&scope, prepared, &run, on.as_str().to_owned())?;
-        self.submit(&scope, execution, places.collect(), idempotency).await
+        Ok((prepared, on, targets))
     }
 
     /// Runs an ended execution again, with the same program, parameters and targets.
@@ -123,7 +140,17 @@ impl Gate {
             )
             .with_hint("leave out --failed-only to run all of them again"));
         }
-        let places = steps.into_iter().map(|step| Destination { name: step.target, server: step.server_id }).collect();
+        let ids: Vec<ServerId> = steps.iter().filter_map(|step| step.server_id).collect();
+        let servers = self.shared.store.servers_by_id(&scope, &ids).await?;
+        let out: HashSet<ServerId> =
+            servers.iter().filter(|server| server.maintenance).map(|server| server.id).collect();
+        let places = steps.into_iter().map(|step| Destination {
+            left_out: step.server_id.filter(|id| out.contains(id)).map(|_| Reason::Maintenance),
+            name: step.target,
+            server: step.server_id,
+        });
+        let places: Vec<Destination> = places.collect();
+        check_left_out(&old.targets, &places)?;
         let execution = self.repeated(&old)?;
         self.submit(&scope, (execution, None), places, idempotency).await
     }
@@ -269,14 +296,13 @@ impl Gate {
         &self,
         scope: &Scope,
         (mut execution, content): (Execution, Option<Content>),
-        mut places: Vec<Destination>,
+        places: Vec<Destination>,
         idempotency: Option<(String, [u8; 32])>,
     ) -> Result<RunHandle> {
         let slot = self.shared.intake.slot();
         if slot.is_none() {
             self.check_queue(scope).await?;
         }
-        order(&mut places, execution.strategy.order, execution.id);
         let steps: Vec<Step> =
             places.into_iter().zip(0..).map(|(place, at)| first_attempt(&execution, place, at)).collect();
         execution.counts = Counts::of(steps.iter().map(|step| step.status));
@@ -407,8 +433,8 @@ fn first_attempt(execution: &Execution, place: Destination, position: u32) -> St
         target: place.name,
         server_id: place.server,
         attempt: 1,
-        status: StepStatus::Pending,
-        reason: None,
+        status: if place.left_out.is_some() { StepStatus::Skipped } else { StepStatus::Pending },
+        reason: place.left_out,
         detail: None,
         error: None,
         exit_code: None,
@@ -418,7 +444,7 @@ fn first_attempt(execution: &Execution, place: Destination, position: u32) -> St
         epoch: 0,
         not_before: None,
         started_at: None,
-        finished_at: None,
+        finished_at: place.left_out.map(|_| execution.created_at),
         output_bytes: 0,
         output_dropped: 0,
         rev: 1,
@@ -427,16 +453,34 @@ fn first_attempt(execution: &Execution, place: Destination, position: u32) -> St
 
 /// Brings targets into the order of the strategy. The shuffle is drawn from the execution's id, so
 /// that a record can be understood later.
-fn order(places: &mut [Destination], order: Order, id: ExecutionId) {
-    match order {
-        Order::Name => places.sort_by(|a, b| a.name.cmp(&b.name)),
-        Order::Random => places.sort_by_cached_key(|place| {
+fn arranged(mut targets: Vec<Resolved>, strategy: &Strategy, id: ExecutionId) -> Vec<Destination> {
+    match strategy.order {
+        Order::Name => targets.sort_by(|a, b| a.name.cmp(&b.name)),
+        Order::Random => targets.sort_by_cached_key(|target| {
             let mut hash = Sha256::new();
             hash.update(id.as_uuid().as_bytes());
-            hash.update(place.name.to_string());
+            hash.update(target.name.to_string());
             <[u8; 32]>::from(hash.finalize())
         }),
     }
+    // This sort keeps the order within each rank.
+    targets.sort_by_key(|target| strategy.rank(target.server.as_ref().map_or(&[], |server| &server.tags)));
+    let places = targets.into_iter().map(|target| Destination {
+        left_out: target.server.as_ref().filter(|server| server.maintenance).map(|_| Reason::Maintenance),
+        name: target.name,
+        server: target.server.map(|server| server.id),
+    });
+    places.collect()
+}
+
+/// An execution must have something to do.
+fn check_left_out(on: impl Display, places: &[Destination]) -> Result<()> {
+    if places.iter().any(|place| place.left_out.is_none()) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::NoTargetMatched, format!("every server that `{on}` names is in maintenance"))
+        .with_field("targets", "are all in maintenance")
+        .with_hint("end it with  birun server edit NAME --no-maintenance"))
 }
 
 fn key_reused() -> Error {

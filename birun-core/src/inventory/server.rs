@@ -35,6 +35,8 @@ pub struct Server {
     pub tags: Vec<Tag>,
     /// The groups it is in, sorted.
     pub group_ids: Vec<GroupId>,
+    /// In maintenance: executions leave it out, whatever names it.
+    pub maintenance: bool,
     /// For people.
     pub description: String,
     /// Rises by one with each change.
@@ -64,6 +66,8 @@ pub struct NewServer {
     pub tags: Vec<Tag>,
     /// See [`Server::group_ids`].
     pub groups: Vec<Selector>,
+    /// See [`Server::maintenance`].
+    pub maintenance: bool,
     /// See [`Server::description`].
     pub description: String,
 }
@@ -87,6 +91,8 @@ pub struct ServerPatch {
     pub tags: Option<Vec<Tag>>,
     /// The new groups, replacing the old ones.
     pub groups: Option<Vec<Selector>>,
+    /// Whether it is in maintenance from now on.
+    pub maintenance: Option<bool>,
     /// The new description.
     pub description: Option<String>,
 }

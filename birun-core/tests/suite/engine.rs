@@ -82,6 +82,7 @@ pub(crate) fn server(number: usize) -> NewServer {
         executor: Some("fake".to_owned()),
         tags: vec!["fleet".parse().expect("a tag")],
         groups: Vec::new(),
+        maintenance: false,
         description: String::new(),
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod execution;
 pub(crate) mod group;
 pub(crate) mod host_key;
 pub(crate) mod output;
+pub(crate) mod preview;
 pub(crate) mod run;
 pub(crate) mod script;
 pub(crate) mod secret;

@@ -142,7 +142,7 @@ impl NewExecution {
             run = run.on(targets);
         }
         if let Some(strategy) = self.strategy {
-            run = run.strategy(strategy.into());
+            run = run.strategy(strategy.into_core()?);
         }
         if let Some(text) = self.timeout {
             run = run.timeout(Duration::from_millis(timeout(&text)?));

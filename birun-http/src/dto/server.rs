@@ -38,6 +38,8 @@ pub(crate) struct Server {
     tags: Vec<String>,
     /// The names of the groups it is in, sorted.
     groups: Vec<String>,
+    /// In maintenance: executions leave it out, whatever names it.
+    maintenance: bool,
     /// For people.
     description: String,
     /// Rises by one with each change; the `ETag` says it too.
@@ -64,6 +66,7 @@ impl Server {
             executor: server.executor,
             tags: server.tags.iter().map(ToString::to_string).collect(),
             groups,
+            maintenance: server.maintenance,
             description: server.description,
             version: server.version,
             created_at: server.created_at.into(),
@@ -96,6 +99,10 @@ pub(crate) struct NewServer {
     #[serde(default)]
     #[oai(default)]
     groups: Vec<String>,
+    /// In maintenance: executions leave it out, whatever names it.
+    #[serde(default)]
+    #[oai(default)]
+    maintenance: bool,
     /// For people.
     #[serde(default)]
     #[oai(default)]
@@ -113,6 +120,7 @@ impl NewServer {
             executor: self.executor,
             tags: each("tags", &self.tags)?,
             groups: each("groups", &self.groups)?,
+            maintenance: self.maintenance,
             description: self.description,
         })
     }
@@ -140,6 +148,8 @@ pub(crate) struct ServerPatch {
     tags: Option<Vec<String>>,
     /// The new groups, replacing the old ones: their names or ids.
     groups: Option<Vec<String>>,
+    /// Whether it is in maintenance from now on.
+    maintenance: Option<bool>,
     /// The new description.
     description: Option<String>,
 }
@@ -155,6 +165,7 @@ impl ServerPatch {
             executor: self.executor,
             tags: self.tags.map(|tags| each("tags", &tags)).transpose()?,
             groups: self.groups.map(|groups| each("groups", &groups)).transpose()?,
+            maintenance: self.maintenance,
             description: self.description,
         })
     }

@@ -1,10 +1,12 @@
 //! How an execution goes through its targets, on the wire.
 
+use birun_core::Result;
 use birun_core::execution::{self, Order};
 use poem_openapi::Object;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
 use serde::{Deserialize, Serialize};
 
+use crate::dto::each;
 use crate::schema::{Word, described};
 
 /// A number of targets (`2`) or a share of them (`"20%"`).
@@ -32,7 +34,7 @@ described!(
 #[serde(default, deny_unknown_fields)]
 #[oai(default)]
 pub(crate) struct Strategy {
-    /// Most targets at once: 1 to 10000.
+    /// Most targets at once: 1 to 10000; with `failover` it is one.
     parallel: u32,
     /// Rolling batches: the next one begins when every target of the one before has ended.
     #[oai(nullable)]
@@ -41,6 +43,14 @@ pub(crate) struct Strategy {
     #[oai(nullable)]
     max_failures: Option<Amount>,
     order: Word<Order>,
+    /// Servers with the first of these tags come first, then those with the second, and so on, and last those with
+    /// none of them. Within each rank the order counts. At most 16.
+    ranks: Vec<String>,
+    /// One success is enough: targets are tried one after the other until one succeeds, and the rest is skipped. A
+    /// target that is lost ends the search, unless its work may be repeated (`on_lost: retry`).
+    failover: bool,
+    /// A target that cannot be reached is no failure of the execution, as long as another one succeeds.
+    skip_unreachable: bool,
 }
 
 impl Default for Strategy {
@@ -56,17 +66,23 @@ impl From<execution::Strategy> for Strategy {
             batch: strategy.batch.map(Amount),
             max_failures: strategy.max_failures.map(Amount),
             order: Word(strategy.order),
+            ranks: strategy.ranks.iter().map(ToString::to_string).collect(),
+            failover: strategy.failover,
+            skip_unreachable: strategy.skip_unreachable,
         }
     }
 }
 
-impl From<Strategy> for execution::Strategy {
-    fn from(strategy: Strategy) -> Self {
-        Self {
-            parallel: strategy.parallel,
-            batch: strategy.batch.map(|amount| amount.0),
-            max_failures: strategy.max_failures.map(|amount| amount.0),
-            order: strategy.order.0,
-        }
+impl Strategy {
+    pub(crate) fn into_core(self) -> Result<execution::Strategy> {
+        Ok(execution::Strategy {
+            parallel: self.parallel,
+            batch: self.batch.map(|amount| amount.0),
+            max_failures: self.max_failures.map(|amount| amount.0),
+            order: self.order.0,
+            ranks: each("strategy.ranks", &self.ranks)?,
+            failover: self.failover,
+            skip_unreachable: self.skip_unreachable,
+        })
     }
 }

@@ -15,13 +15,14 @@ const EXAMPLES: &str = "\
 Examples:
   birun server edit web-1 --address deploy@10.0.0.8
   birun server edit web-1 --tag canary --untag prod
-  birun server edit web-1 --group eu --no-credential";
+  birun server edit web-1 --group eu --no-credential
+  birun server edit web-1 --maintenance";
 
 /// Change a server. What is not named stays as it is.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 #[group(id = "change", required = true, multiple = true, args = ["name", "address", "credential", "no_credential",
-        "tags", "untag", "groups", "ungroup", "description"])]
+        "tags", "untag", "groups", "ungroup", "maintenance", "no_maintenance", "description"])]
 pub(crate) struct EditServer {
     /// Its name or id.
     #[arg(id = "server_name", value_name = "SERVER")]
@@ -59,6 +60,14 @@ pub(crate) struct EditServer {
     #[arg(long, value_name = "GROUP")]
     ungroup: Vec<String>,
 
+    /// Begin maintenance: executions leave the server out, whatever names it.
+    #[arg(long)]
+    maintenance: bool,
+
+    /// End maintenance.
+    #[arg(long, conflicts_with = "maintenance")]
+    no_maintenance: bool,
+
     /// Another description.
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -93,6 +102,7 @@ fn patch(args: &EditServer, server: &Value) -> Value {
         put("port", Some(json!(address.port.unwrap_or(22))));
     }
     put("credential", args.no_credential.then_some(Value::Null).or(args.credential.as_deref().map(Value::from)));
+    put("maintenance", (args.maintenance || args.no_maintenance).then_some(Value::Bool(args.maintenance)));
     put("tags", changed(server, "tags", &args.tags, &args.untag));
     put("groups", changed(server, "groups", &args.groups, &args.ungroup));
     Value::Object(patch)

@@ -59,6 +59,7 @@ const VIEW: View = View {
         Column::new("address", "/host", Kind::Made(address)),
         Column::new("tags", "/tags", Kind::Text),
         Column::new("groups", "/groups", Kind::Text),
+        Column::new("maintenance", "/maintenance", Kind::Made(maintenance)),
         Column::new("description", "/description", Kind::Text).wide(),
         Column::new("executor", "/executor", Kind::Text).wide(),
         Column::new("credential", "/credential_id", Kind::ShortId).wide(),
@@ -67,6 +68,12 @@ const VIEW: View = View {
         Column::new("id", "/id", Kind::Text).wide(),
     ],
 };
+
+/// `yes` for a server in maintenance, else nothing.
+fn maintenance(server: &Value) -> String {
+    let is_so = server.get("maintenance") == Some(&Value::Bool(true));
+    if is_so { "yes".to_owned() } else { String::new() }
+}
 
 /// `deploy@10.0.0.5:22`, as `server add` takes it.
 fn address(server: &Value) -> String {

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::outcome::{Outcome, backoff, retries};
 use crate::execution::{Counts, ExecutionStatus, Finish, Reason, Step, StepStatus, Strategy};
 use crate::id::StepId;
-use crate::script::RunSettings;
+use crate::script::{LostPolicy, RunSettings};
 
 /// How an execution stands inside.
 ///
@@ -22,6 +22,12 @@ pub struct Progress {
     next_ordinal: u32,
     parallel: usize,
     max_failures: Option<usize>,
+    /// One success is enough.
+    failover: bool,
+    /// Whether a target that cannot be reached is no failure.
+    skip_unreachable: bool,
+    /// Targets that were left out when the execution was accepted: neither success nor failure.
+    left_out: u32,
     closing: Option<(StepStatus, Reason)>,
     batch: Batch,
     #[cfg(test)]
@@ -54,7 +60,10 @@ impl Progress {
         let size = strategy.batch.map_or(total, |amount| amount.of(total)).max(1);
         let mut progress = Self {
             next_ordinal,
-            parallel: strategy.parallel as usize,
+            parallel: strategy.width(),
+            failover: strategy.failover,
+            skip_unreachable: strategy.skip_unreachable,
+            left_out: current.iter().map(|step| u32::from(step.reason == Some(Reason::Maintenance))).sum(),
             max_failures: strategy.max_failures.map(|amount| amount.of(total)),
             closing: None,
             places: current.iter().enumerate().map(|(place, step)| (step.id, place)).collect(),
@@ -116,7 +125,7 @@ impl Progress {
         self.set(place, outcome.status);
         let step = self.current.get(place)?;
         if self.closing.is_some() || !retries(&settings.retry, settings.on_lost, step.attempt, outcome) {
-            self.leave(place);
+            self.leave(place, settings.on_lost);
             return None;
         }
         let wait = TimeDelta::from_std(backoff(&settings.retry, step.attempt + 1, random)).unwrap_or_default();
@@ -190,15 +199,19 @@ impl Progress {
         match self.closing {
             Some((StepStatus::Cancelled, reason)) => return (ExecutionStatus::Cancelled, Some(reason)),
             Some((StepStatus::TimedOut, reason)) => return (ExecutionStatus::TimedOut, Some(reason)),
-            Some((StepStatus::Lost, reason)) => return (ExecutionStatus::Lost, Some(reason)),
+            Some((StepStatus::Lost, reason) | (_, reason @ Reason::TargetLost)) => {
+                return (ExecutionStatus::Lost, Some(reason));
+            }
             _ => {}
         }
-        let fell_short = counts.total - counts.succeeded;
-        if fell_short == 0 {
+        let fell_short = self.fell_short(counts.total);
+        if counts.succeeded > 0 && (fell_short == 0 || self.failover) {
             return (ExecutionStatus::Succeeded, None);
         }
         let reason = Some(Reason::StepsFailed);
         match fell_short {
+            // Every target has an excuse, so that nothing was done anywhere.
+            0 => (ExecutionStatus::Failed, reason),
             short if short == counts.timed_out => (ExecutionStatus::TimedOut, Some(Reason::AttemptTimeout)),
             short if short == counts.lost => (ExecutionStatus::Lost, reason),
             _ => (ExecutionStatus::Failed, reason),
@@ -217,11 +230,24 @@ impl Progress {
         }
     }
 
-    /// A target has ended for good: looks at the failures, and at the batch if it was its last one.
-    fn leave(&mut self, place: usize) {
-        let failures = self.counts.ended() - self.counts.succeeded;
-        if self.max_failures.is_some_and(|limit| failures as usize >= limit) {
+    /// How many of so many targets did not succeed, and have no excuse.
+    fn fell_short(&self, of: u32) -> u32 {
+        let excused = self.left_out + if self.skip_unreachable { self.counts.unreachable } else { 0 };
+        of.saturating_sub(self.counts.succeeded + excused)
+    }
+
+    /// A target has ended for good: looks at what follows for those that wait, and at the batch if it was
+    /// its last one.
+    fn leave(&mut self, place: usize, on_lost: LostPolicy) {
+        let failures = self.fell_short(self.counts.ended()) as usize;
+        if self.max_failures.is_some_and(|limit| failures >= limit) {
             self.close(StepStatus::Skipped, Reason::MaxFailures);
+        }
+        if self.failover && self.counts.succeeded > 0 {
+            self.close(StepStatus::Skipped, Reason::FirstSuccess);
+        }
+        if self.failover && self.counts.lost > 0 && on_lost != LostPolicy::Retry {
+            self.close(StepStatus::Skipped, Reason::TargetLost);
         }
         if (self.batch.start..self.batch.start + self.batch.size).contains(&place) {
             self.batch.open = self.batch.open.saturating_sub(1);
@@ -298,9 +324,10 @@ fn next_attempt(step: &Step, ordinal: u32, not_before: DateTime<Utc>) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::{Error, ErrorCode};
     use crate::execution::Amount;
-    use crate::execution::Ending;
     use crate::execution::state::judge_ending;
+    use crate::execution::{Ending, LinkFault};
     use crate::id::ExecutionId;
     use crate::inventory::TargetName;
 
@@ -384,6 +411,99 @@ mod tests {
         assert_eq!(progress.end_pending().len(), 2);
         let finish = progress.finish(DateTime::UNIX_EPOCH).unwrap();
         assert_eq!((finish.status, finish.counts.skipped, finish.counts.failed), (ExecutionStatus::Failed, 2, 2));
+    }
+
+    fn end_as(progress: &mut Progress, id: StepId, ending: Ending, settings: &RunSettings) {
+        let outcome = judge_ending(ending, None, settings);
+        progress.ended(id, &outcome, settings, DateTime::UNIX_EPOCH, 0.0);
+    }
+
+    fn unreachable() -> Ending {
+        Ending::Unreachable(Error::new(ErrorCode::ConnectTimeout, "no answer"))
+    }
+
+    fn lost() -> Ending {
+        Ending::Lost { fault: LinkFault::LinkLost, detail: "cut".to_owned() }
+    }
+
+    #[test]
+    fn with_failover_targets_are_tried_until_one_succeeds() {
+        let mut progress = progress(4, &Strategy { failover: true, ..Strategy::default() });
+        for ending in [unreachable(), Ending::Exited { code: 1 }, Ending::Exited { code: 0 }] {
+            let ids = start_all(&mut progress);
+            assert_eq!(ids.len(), 1, "one at a time");
+            end_as(&mut progress, ids[0], ending, &RunSettings::default());
+        }
+        assert!(start_all(&mut progress).is_empty());
+        let skipped = progress.end_pending();
+        assert_eq!(skipped.len(), 1);
+        assert_eq!((skipped[0].1.status, skipped[0].1.reason), (StepStatus::Skipped, Some(Reason::FirstSuccess)));
+        let finish = progress.finish(DateTime::UNIX_EPOCH).unwrap();
+        assert_eq!((finish.status, finish.reason), (ExecutionStatus::Succeeded, None));
+    }
+
+    #[test]
+    fn with_failover_and_no_success_the_execution_fails() {
+        let mut progress = progress(2, &Strategy { failover: true, ..Strategy::default() });
+        for _ in 0..2 {
+            let ids = start_all(&mut progress);
+            end_as(&mut progress, ids[0], Ending::Exited { code: 1 }, &RunSettings::default());
+        }
+        assert_eq!(progress.finish(DateTime::UNIX_EPOCH).unwrap().status, ExecutionStatus::Failed);
+    }
+
+    #[test]
+    fn with_failover_a_lost_target_ends_the_search_unless_its_work_may_be_repeated() {
+        for (on_lost, more) in [(LostPolicy::Lost, 0), (LostPolicy::Retry, 1)] {
+            let mut progress = progress(2, &Strategy { failover: true, ..Strategy::default() });
+            let settings = RunSettings { on_lost, ..RunSettings::default() };
+            let ids = start_all(&mut progress);
+            end_as(&mut progress, ids[0], lost(), &settings);
+            assert_eq!(start_all(&mut progress).len(), more, "{on_lost}");
+            if more == 0 {
+                assert_eq!(progress.end_pending()[0].1.reason, Some(Reason::TargetLost));
+                let finish = progress.finish(DateTime::UNIX_EPOCH).unwrap();
+                assert_eq!((finish.status, finish.reason), (ExecutionStatus::Lost, Some(Reason::TargetLost)));
+            }
+        }
+    }
+
+    #[test]
+    fn unreachable_targets_are_excused_where_the_strategy_says_so() {
+        let strategy = Strategy {
+            parallel: 1,
+            skip_unreachable: true,
+            max_failures: Some(Amount::Count(1)),
+            ..Strategy::default()
+        };
+        for (last, expected) in [(0, ExecutionStatus::Succeeded), (1, ExecutionStatus::Failed)] {
+            let mut progress = progress(2, &strategy);
+            for ending in [unreachable(), Ending::Exited { code: last }] {
+                let ids = start_all(&mut progress);
+                assert_eq!(ids.len(), 1, "the failure limit was not reached");
+                end_as(&mut progress, ids[0], ending, &RunSettings::default());
+            }
+            assert_eq!(progress.finish(DateTime::UNIX_EPOCH).unwrap().status, expected);
+        }
+        let mut progress = progress(1, &strategy);
+        let ids = start_all(&mut progress);
+        end_as(&mut progress, ids[0], unreachable(), &RunSettings::default());
+        let finish = progress.finish(DateTime::UNIX_EPOCH).unwrap();
+        assert_eq!(finish.status, ExecutionStatus::Failed, "nothing was done anywhere");
+    }
+
+    #[test]
+    fn targets_that_were_left_out_are_neither_success_nor_failure() {
+        let left_out = Step { status: StepStatus::Skipped, reason: Some(Reason::Maintenance), ..step(0) };
+        let strategy = Strategy { max_failures: Some(Amount::Count(1)), ..Strategy::default() };
+        for (code, expected) in [(0, ExecutionStatus::Succeeded), (1, ExecutionStatus::Failed)] {
+            let mut progress = Progress::new(&strategy, vec![left_out.clone(), step(1)]);
+            let ids = start_all(&mut progress);
+            assert_eq!(ids.len(), 1);
+            end(&mut progress, ids[0], code);
+            let finish = progress.finish(DateTime::UNIX_EPOCH).unwrap();
+            assert_eq!((finish.status, finish.counts.skipped), (expected, 1));
+        }
     }
 
     #[test]

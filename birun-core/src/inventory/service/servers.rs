@@ -12,7 +12,7 @@ use crate::identity::Permission;
 use crate::inventory::server::{DEFAULT_EXECUTOR, DEFAULT_PORT, check_host, check_user};
 use crate::inventory::service::targets::{open_targets, resolve};
 use crate::inventory::trust::EngineTrust;
-use crate::inventory::{NewServer, Server, ServerFilter, ServerPatch, TargetExpr, TargetName};
+use crate::inventory::{NewServer, Server, ServerFilter, ServerPatch};
 use crate::name::{Name, Tag};
 use crate::page::{Page, PageRequest};
 
@@ -38,6 +38,7 @@ impl Gate {
             executor: new.executor.unwrap_or_else(|| DEFAULT_EXECUTOR.to_owned()),
             tags: normal_tags(new.tags)?,
             group_ids: self.group_ids(&scope, &new.groups).await?,
+            maintenance: new.maintenance,
             description: new.description,
             version: 1,
             created_at: now,
@@ -72,6 +73,7 @@ impl Gate {
         set(&mut server.port, patch.port);
         set(&mut server.user, patch.user);
         set(&mut server.executor, patch.executor);
+        set(&mut server.maintenance, patch.maintenance);
         set(&mut server.description, patch.description);
         if server == old {
             return Ok(old);
@@ -129,16 +131,6 @@ impl Gate {
         let scope = self.authorize(Permission::ServerRead).await?;
         let servers = self.shared.store.servers_by_id(&scope, ids).await?;
         Ok(servers.into_iter().map(|server| (server.id, server.name)).collect())
-    }
-
-    /// The targets that an expression names, by name.
-    ///
-    /// # Errors
-    /// `no_target_matched`; `not_found` for a server or group that the expression names.
-    pub async fn preview_targets(&self, on: &TargetExpr) -> Result<Vec<TargetName>> {
-        let scope = self.authorize(Permission::ServerRead).await?;
-        let resolved = resolve(&self.shared, &scope, on).await?;
-        Ok(resolved.into_iter().map(|target| target.name).collect())
     }
 
     /// Tries to reach a server, stage by stage. A server that cannot be reached is an answer, not an error.

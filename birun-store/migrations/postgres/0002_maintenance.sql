@@ -1,0 +1,2 @@
+-- Servers that executions leave out.
+ALTER TABLE birun_servers ADD COLUMN maintenance BIGINT NOT NULL DEFAULT 0 CHECK (maintenance IN (0, 1));
