@@ -20,7 +20,7 @@ pub(crate) use escape::visible;
 pub(crate) use format::Format;
 pub(crate) use style::{ColorChoice, Paint, Tone};
 pub(crate) use time::{elapsed, instant};
-pub(crate) use view::{Column, Kind, View};
+pub(crate) use view::{Column, Kind, View, short};
 
 /// How the user wants to be talked to.
 #[derive(Clone, Copy, Debug)]
