@@ -89,7 +89,8 @@ impl Client {
         unfold(OutputTail { tail, live, after: 0, lines: None })
     }
 
-    fn follow_state(&self, id: &str) -> Following {
+    /// Follows the state alone, from the beginning.
+    pub(crate) fn follow_state(&self, id: &str) -> Following {
         let request = Request::get(["executions", id, "events"]).header("accept", "text/event-stream");
         let tail = Tail { client: self.clone(), request, retry: Retry::default() };
         unfold(StateTail { tail, rev: 0, events: None })

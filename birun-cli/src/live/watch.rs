@@ -136,6 +136,8 @@ impl Watcher<'_> {
         loop {
             if self.unwritable.is_some() && self.presses == 0 && !self.board.has_ended() {
                 self.interrupted(&id).await?;
+                // What is still to come would be read for nobody.
+                happenings = self.session.client.follow_state(&id).ready_chunks(BATCH);
             }
             tokio::select! {
                 batch = happenings.next() => {
