@@ -57,7 +57,7 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: ExecArgs) -> CommandResult
     let params = args.params.read(ui, &BTreeSet::new())?;
     let session = args.follow.session(ctx).await?;
     let request = request(&args, &params);
-    args.follow.start(ui, ctx, session, request).await
+    args.follow.start(ui, session, request).await
 }
 
 fn request(args: &ExecArgs, params: &Value) -> Request {

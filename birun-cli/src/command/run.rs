@@ -83,7 +83,7 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: RunArgs) -> CommandResult 
     };
     let params = args.params.read(ui, &secret)?;
     let request = request(&args, &subject, params);
-    args.follow.start(ui, ctx, session, request).await
+    args.follow.start(ui, session, request).await
 }
 
 fn request(args: &RunArgs, subject: &Subject, params: Value) -> Request {

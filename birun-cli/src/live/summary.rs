@@ -14,6 +14,8 @@ const ALL_MARKED: usize = 20;
 const MAX_MARKS: usize = 50;
 /// Width to which marks are put side by side.
 const WIDTH: usize = 100;
+/// Targets whose unconfirmed kill has a hint of its own.
+const KILLS: usize = 3;
 /// Targets that one hint names at most, besides the one that it is for.
 const NAMED: usize = 5;
 
@@ -161,8 +163,7 @@ fn counts(board: &Board) -> String {
 
 /// What can be done after an end that was none of success.
 fn hints(board: &Board) -> Vec<String> {
-    let mut hints: Vec<String> =
-        board.steps().filter_map(|step| step.kill.as_ref()).filter_map(|kill| kill.detail.clone()).take(3).collect();
+    let mut hints = hints_by_kill(board);
     hints.extend(hints_by_error(board));
     let unsuccessful = board.steps().filter(|step| !step.succeeded()).count();
     if board.status() == "succeeded" || board.total() <= 1 || unsuccessful == 0 {
@@ -172,6 +173,19 @@ fn hints(board: &Board) -> Vec<String> {
     let done = if board.status() == "cancelled" { "unfinished" } else { "failed" };
     hints.push(format!("retry the {done} {what} with  birun execution retry {} --failed-only", board.short_id()));
     hints
+}
+
+/// What can be done about processes whose end nobody saw.
+fn hints_by_kill(board: &Board) -> Vec<String> {
+    let unconfirmed: Vec<String> = board
+        .steps()
+        .filter_map(|step| Some((step, step.kill.as_ref()?.detail.as_ref()?)))
+        .map(|(step, detail)| format!("kill unconfirmed on {}: {detail}", step.target))
+        .collect();
+    let more = unconfirmed.len().saturating_sub(KILLS);
+    let more = (more > 0)
+        .then(|| format!("{more} more kills are unconfirmed; see  birun execution steps {}", board.short_id()));
+    unconfirmed.into_iter().take(KILLS).chain(more).collect()
 }
 
 /// What can be done about each kind of error, told for the first target that met it; the others are
@@ -286,6 +300,22 @@ mod tests {
         steps.extend((5..12).map(|at| failed(at, &format!("web-{at}"), "host_key_unknown", &format!("{at}"))));
         let expected = "approve web-1 (likewise for web-2, web-3, web-5, web-6, web-7 and 4 more)";
         assert_eq!(told(&steps)[1], expected);
+    }
+
+    #[test]
+    fn an_unconfirmed_kill_is_told_once_with_what_finishes_it() {
+        let unconfirmed = |position: u64| {
+            let mut step = step(position, &format!("web-{position}"), "cancelled");
+            step["detail"] = json!("its processes may still run");
+            step["kill"] = json!({"result": "unconfirmed", "detail": "no route; run on it:  kill 7"});
+            step
+        };
+        let one = board("cancelled", &[unconfirmed(0)]);
+        assert_eq!(end(&one, PLAIN), "cancelled: its processes may still run (10.1s)");
+        assert_eq!(hints(&one), ["kill unconfirmed on web-0: no route; run on it:  kill 7"]);
+        let many = board("cancelled", &(0..9).map(unconfirmed).collect::<Vec<_>>());
+        assert!(marks(&many, PLAIN)[0].starts_with("− web-0 cancelled, kill unconfirmed"));
+        assert_eq!(hints(&many)[3], "6 more kills are unconfirmed; see  birun execution steps 7d20c1a9");
     }
 
     #[test]

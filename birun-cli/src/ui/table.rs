@@ -8,7 +8,7 @@ use super::view::{Column, View};
 
 /// Items as rows under a line of titles.
 pub(super) fn rows(view: &View, items: &[Value], wide: bool, paint: Paint) -> String {
-    let columns: Vec<&Column> = view.columns.iter().filter(|column| wide || !column.is_wide()).collect();
+    let columns: Vec<&Column> = view.columns.iter().filter(|column| column.is_listed(wide)).collect();
     let mut table = plain(paint);
     table.set_header(columns.iter().map(|column| Cell::new(column.title().to_uppercase())));
     for item in items {

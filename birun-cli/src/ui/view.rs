@@ -24,7 +24,18 @@ pub(crate) struct Column {
     /// A JSON pointer into the resource.
     field: &'static str,
     kind: Kind,
-    wide: bool,
+    shown: Shown,
+}
+
+/// Where a field is shown, besides cards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// In every list.
+    Lists,
+    /// In lists with `-o wide`.
+    WideLists,
+    /// In no list.
+    Nowhere,
 }
 
 /// How a field is written.
@@ -45,12 +56,18 @@ pub(crate) enum Kind {
 impl Column {
     /// A column that is always shown.
     pub(crate) const fn new(title: &'static str, field: &'static str, kind: Kind) -> Self {
-        Self { title, field, kind, wide: false }
+        Self { title, field, kind, shown: Shown::Lists }
     }
 
     /// The same column, shown on cards and with `-o wide` only.
     pub(crate) const fn wide(mut self) -> Self {
-        self.wide = true;
+        self.shown = Shown::WideLists;
+        self
+    }
+
+    /// The same column, shown on cards only.
+    pub(crate) const fn on_cards(mut self) -> Self {
+        self.shown = Shown::Nowhere;
         self
     }
 
@@ -58,8 +75,8 @@ impl Column {
         self.title
     }
 
-    pub(super) const fn is_wide(&self) -> bool {
-        self.wide
+    pub(super) fn is_listed(&self, wide: bool) -> bool {
+        self.shown == Shown::Lists || (wide && self.shown == Shown::WideLists)
     }
 
     /// The text of this field in a list, and its tone.

@@ -5,7 +5,7 @@ use birun_core::testing::harness::{Need, Suite};
 use birun_exec::testing::Sshd;
 use serde_json::Value;
 
-use crate::birun::{Home, normal};
+use crate::birun::{Home, content_of, lives, normal, signal};
 
 pub(crate) fn add(suite: &mut Suite) {
     let sshd = [Need::new("sshd", Sshd::program().is_some())];
@@ -15,6 +15,7 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("approved_host_key_replaces_the_one_before", &sshd, replaced_key);
     suite.plain("several_targets_are_told_apart", &sshd, several);
     suite.plain("unreachable_host_names_the_stage", &[], unreachable);
+    suite.plain("unconfirmed_kill_is_told_wherever_the_end_is", &sshd, unconfirmed_kill);
     suite.plain("retry_runs_what_did_not_succeed", &sshd, retry);
 }
 
@@ -197,6 +198,14 @@ fn unreachable() {
     let ended = home.run(&["exec", "--on", "db-1", "--", "true"]);
     assert_eq!(ended.code, Some(5), "{ended:#?}");
     assert!(ended.err.contains("connect 127.0.0.1:1: "), "{ended:#?}");
+    let id = home.ok(&["execution", "list", "-o", "name"]);
+    let logs = home.run(&["logs", id.trim()]);
+    assert_eq!((logs.code, logs.text().as_str()), (Some(0), ""), "{logs:#?}");
+    assert!(logs.err.starts_with("db-1: unreachable: connect 127.0.0.1:1: "), "{logs:#?}");
+    assert_eq!(logs.err.lines().count(), 1, "{logs:#?}");
+    let followed = home.run(&["logs", id.trim(), "-f"]).err;
+    assert_eq!(followed.matches("connect 127.0.0.1:1: ").count(), 1, "{followed}");
+    assert_eq!(home.run(&["logs", "-q", id.trim()]).err, "");
     let tested = home.run(&["server", "test", "db-1", "-o", "json"]);
     assert_eq!(tested.code, Some(1), "{tested:#?}");
     let probe: Value = serde_json::from_str(&tested.text()).expect("JSON");
@@ -224,4 +233,30 @@ fn retry() {
     }
     let id = home.ok(&["execution", "list", "-o", "name"]);
     assert_eq!(home.ok(&["execution", "retry", "-q", id.trim(), "--failed-only"]), "hi\n");
+}
+
+/// The client dies, and its server is out of reach when the next one looks after what it left.
+fn unconfirmed_kill() {
+    let fleet = Fleet::new();
+    fleet.add("web-1", "prod");
+    let home = &fleet.home;
+    let pid = home.work().join("pid");
+    let run = home.start(&["exec", "--on", "web-1", "--", &format!("echo $$ > {}; exec sleep 60", pid.display())]);
+    let process = content_of(&pid);
+    run.signal("KILL");
+    run.end();
+    home.ok(&["server", "edit", "web-1", "--address", "root@127.0.0.1:1"]);
+    home.ok(&["worker", "--until-idle"]);
+    let id = home.ok(&["execution", "list", "-o", "name"]);
+    let card = home.ok(&["execution", "get", id.trim()]);
+    assert!(normal(&card, home).contains("unconfirmed on web-1; see  birun execution steps <id>\n"), "{card}");
+    for told in [home.ok(&["execution", "steps", id.trim()]), home.run(&["logs", id.trim(), "-f"]).err] {
+        assert_eq!(told.matches("kill -KILL $(grep").count(), 1, "{told}");
+        assert_eq!(told.matches("its processes may still run").count(), 1, "{told}");
+    }
+    let logs = home.run(&["logs", id.trim()]);
+    assert_eq!(logs.err, "web-1: lost: its worker died while it ran; its processes may still run\n");
+    if lives(&process) {
+        signal(process.trim().parse().expect("a number"), "KILL");
+    }
 }

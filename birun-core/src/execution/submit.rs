@@ -331,7 +331,7 @@ impl Gate {
     async fn existing(&self, scope: &Scope, id: ExecutionId) -> Result<RunHandle> {
         let pulses = self.shared.hub.listen(id);
         let existing = self.shared.store.execution(scope, &id.into()).await?;
-        Ok(RunHandle::new(Arc::clone(&self.shared), scope.clone(), existing, pulses))
+        Ok(RunHandle::new(Arc::clone(&self.shared), scope.clone(), existing, pulses).of_an_earlier_request())
     }
 
     async fn check_queue(&self, scope: &Scope) -> Result<()> {

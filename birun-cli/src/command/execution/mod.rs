@@ -59,6 +59,7 @@ const VIEW: View = View {
         Column::new("reason", "/reason", Kind::Text).wide(),
         Column::new("detail", "/detail", Kind::Text).wide(),
         Column::new("why", "/why", Kind::Text).wide(),
+        Column::new("kill", "/kill", Kind::Text).on_cards(),
         Column::new("retry of", "/retry_of", Kind::ShortId).wide(),
         Column::new("started", "/started_at", Kind::Instant).wide(),
         Column::new("finished", "/finished_at", Kind::Instant).wide(),

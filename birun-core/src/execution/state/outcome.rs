@@ -57,13 +57,13 @@ impl Outcome {
         self
     }
 
-    /// Adds what became of its processes. Where nobody could see their end, the detail says why,
-    /// and what can be run to finish it.
+    /// Adds what became of its processes. Where nobody could see their end, the detail says that much;
+    /// why, and what can be run to finish it, is the kill's own detail.
     #[must_use]
     pub fn with_kill(mut self, kill: Kill) -> Self {
-        if let Kill::Unconfirmed { detail } = &kill {
+        if matches!(kill, Kill::Unconfirmed { .. }) {
             let before = self.detail.take().map_or_else(String::new, |before| format!("{before}; "));
-            self.detail = Some(format!("{before}its processes may still run: {detail}"));
+            self.detail = Some(format!("{before}its processes may still run"));
         }
         self.kill = Some(kill);
         self
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn the_detail_says_what_to_do_about_processes_that_may_still_run() {
+    fn processes_that_may_still_run_are_told_in_short_and_what_to_do_about_them_once() {
         let settings = RunSettings::default();
         let unconfirmed = || Kill::Unconfirmed { detail: "no route; run on web-1:  kill 7".into() };
         let lost = Ending::Lost { fault: LinkFault::LinkLost, detail: "the link broke".into() };
@@ -303,7 +303,7 @@ mod tests {
             judge_orphan(Some(unconfirmed())),
         ] {
             let detail = outcome.detail.clone().unwrap_or_default();
-            assert!(detail.ends_with("its processes may still run: no route; run on web-1:  kill 7"), "{outcome:?}");
+            assert!(detail.ends_with("its processes may still run"), "{outcome:?}");
             assert_eq!(outcome.kill, Some(unconfirmed()));
         }
         assert_eq!(judge_orphan(Some(Kill::Gone)).detail.as_deref(), Some("its worker died while it ran"));
