@@ -366,6 +366,7 @@ impl Runner {
                     };
                     Task::work(executor, work, self.trust())
                 }
+                Err(why) if why.code() == ErrorCode::ServerDeleted => Task::Impossible(Ending::Unreachable(why)),
                 Err(why) => Task::Impossible(Ending::NotStarted(why)),
             },
             (Program::Script { .. }, None) => {
@@ -395,7 +396,7 @@ impl Runner {
         match self.means.servers.get(&id) {
             Some(Ok(server)) => Ok(Target::Server(Arc::clone(server))),
             Some(Err(error)) => Err(Error::new(error.code(), error.to_string())),
-            None => Err(Error::new(ErrorCode::NotFound, format!("server `{}` was deleted", step.target))),
+            None => Err(Error::new(ErrorCode::ServerDeleted, format!("server `{}` was deleted", step.target))),
         }
     }
 
