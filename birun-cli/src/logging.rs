@@ -14,6 +14,9 @@ use crate::failpoint::Failpoint;
 /// birun's own crates. All others are heard from warnings on: at lower levels they tell protocol details.
 const OWN: [&str; 5] = ["birun", "birun_core", "birun_exec", "birun_http", "birun_store"];
 
+/// It logs the errors that it answers as well: the command that gets them tells them.
+const TOLD_OTHERWISE: &str = "rustls_platform_verifier";
+
 /// The form of logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
@@ -37,7 +40,10 @@ pub(crate) fn start(format: Option<LogFormat>, verbose: bool, failpoint: Option<
         (Some(_), false) => LevelFilter::INFO,
         (None, false) => LevelFilter::WARN,
     };
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_targets(OWN.map(|name| (name, level)));
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_targets(OWN.map(|name| (name, level)))
+        .with_target(TOLD_OTHERWISE, LevelFilter::OFF);
     let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
     let terminal = std::io::stderr().is_terminal();
     let layer = match format {
