@@ -102,6 +102,17 @@ impl TargetExpr {
         })
     }
 
+    /// Every server, tag and group that is named, each as an expression of its own.
+    pub fn named(&self) -> BTreeSet<String> {
+        let named = self.factors().filter_map(|factor| match &factor.atom {
+            Atom::Server(name) => Some(name.to_string()),
+            Atom::Tag(tag) => Some(format!("tag:{tag}")),
+            Atom::Group(name) => Some(format!("group:{name}")),
+            Atom::Local | Atom::All => None,
+        });
+        named.collect()
+    }
+
     fn factors(&self) -> impl Iterator<Item = &Factor> {
         self.include.iter().chain(&self.exclude).flatten()
     }
@@ -198,17 +209,6 @@ impl FromStr for TargetName {
     }
 }
 
-/// The error for an expression that matches nothing.
-#[must_use]
-pub(crate) fn nothing_matched(expr: &TargetExpr) -> Error {
-    Error::new(ErrorCode::NoTargetMatched, format!("`{expr}` matches no server"))
-        .with_field("targets", "matches no server")
-        .with_hint("see what there is with  birun server list,  or try an expression with  birun server list --on EXPR")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 /// The expression that names these targets one by one.
 ///
 /// Where that would be longer than an expression may be, the rest is counted. Such a text is none that
@@ -226,6 +226,17 @@ pub(crate) fn one_by_one<'a>(targets: impl Iterator<Item = &'a TargetName>) -> S
     format!("{told} … and {} more", names.len() - told.split(',').count())
 }
 
+/// The error for an expression that matches nothing.
+#[must_use]
+pub(crate) fn nothing_matched(expr: &TargetExpr) -> Error {
+    Error::new(ErrorCode::NoTargetMatched, format!("`{expr}` matches no server"))
+        .with_field("targets", "matches no server")
+        .with_hint("see what there is with  birun server list,  or try an expression with  birun server list --on EXPR")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     fn matches(expr: &str) -> Vec<&'static str> {
         let expr: TargetExpr = expr.parse().unwrap();
@@ -273,15 +284,6 @@ pub(crate) fn one_by_one<'a>(targets: impl Iterator<Item = &'a TargetName>) -> S
     }
 
     #[test]
-    fn nonsense_is_refused_with_a_hint() {
-        for bad in ["", ",", "web-1,", "!web-1", "!a&!b", "a&", "zone:x", "tag:", "tag:a b", "a b", "-oProxyCommand=x"]
-        {
-            let error = bad.parse::<TargetExpr>().unwrap_err();
-            assert!(error.hint().is_some(), "{bad}");
-        }
-    }
-}
-    #[test]
     fn what_an_expression_names_is_told_once_each() {
         let expr: TargetExpr = "web-1,tag:prod&!tag:web,!group:db,web-1,local,all".parse().unwrap();
         assert_eq!(expr.named().into_iter().collect::<Vec<_>>(), ["group:db", "tag:prod", "tag:web", "web-1"]);
@@ -303,3 +305,12 @@ pub(crate) fn one_by_one<'a>(targets: impl Iterator<Item = &'a TargetName>) -> S
         assert!(text.starts_with("local,web-00000,") && text.ends_with(" … and 9595 more"), "{text}");
     }
 
+    #[test]
+    fn nonsense_is_refused_with_a_hint() {
+        for bad in ["", ",", "web-1,", "!web-1", "!a&!b", "a&", "zone:x", "tag:", "tag:a b", "a b", "-oProxyCommand=x"]
+        {
+            let error = bad.parse::<TargetExpr>().unwrap_err();
+            assert!(error.hint().is_some(), "{bad}");
+        }
+    }
+}
