@@ -15,6 +15,9 @@ use crate::ui::Manner;
 /// birun's own crates. All others are heard from warnings on: at lower levels they tell protocol details.
 const OWN: [&str; 5] = ["birun", "birun_core", "birun_exec", "birun_http", "birun_store"];
 
+/// It logs the errors that it answers as well: the command that gets them tells them.
+const TOLD_OTHERWISE: &str = "rustls_platform_verifier";
+
 /// The form of logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum LogFormat {
@@ -35,7 +38,10 @@ pub(crate) enum LogFormat {
 /// reads the logs and stops reading does not stop birun; lines that find no room are left out.
 pub(crate) fn start(format: Option<LogFormat>, manner: &Manner, failpoint: Option<Failpoint>) -> WorkerGuard {
     let level = level(format, manner);
-    let filter = Targets::new().with_default(level.min(LevelFilter::WARN)).with_targets(OWN.map(|name| (name, level)));
+    let filter = Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_targets(OWN.map(|name| (name, level)))
+        .with_target(TOLD_OTHERWISE, LevelFilter::OFF);
     let (stderr, guard) = tracing_appender::non_blocking(std::io::stderr());
     let terminal = std::io::stderr().is_terminal();
     let layer = match format {

@@ -10,6 +10,7 @@ mod remote;
 mod request;
 mod sse;
 mod suggest;
+mod unreachable;
 
 use std::io;
 use std::sync::Arc;

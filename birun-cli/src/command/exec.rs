@@ -1,6 +1,6 @@
 //! `birun exec`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -54,7 +54,7 @@ pub(crate) struct ExecArgs {
 }
 
 pub(crate) async fn run(ui: &Ui, ctx: &Context, args: ExecArgs) -> CommandResult {
-    let params = args.params.read(ui, &BTreeSet::new())?;
+    let params = args.params.read(ui, &BTreeMap::new())?;
     let session = args.follow.session(ctx).await?;
     let request = request(&args, &params);
     args.follow.start(ui, session, request).await

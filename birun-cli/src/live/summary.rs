@@ -1,5 +1,6 @@
 //! What is said before and after the output: the header, a mark for each target, the end, and what to do next.
 
+use birun_core::ErrorCode;
 use birun_core::execution::Amount;
 use serde::Deserialize;
 use serde_json::Value;
@@ -18,6 +19,9 @@ const WIDTH: usize = 100;
 const KILLS: usize = 3;
 /// Targets that one hint names at most, besides the one that it is for.
 const NAMED: usize = 5;
+
+/// The error of a target on which nothing can be retried: its server is gone.
+const SERVER_DELETED: &str = ErrorCode::ServerDeleted.as_str();
 
 /// `execution 7d20c1a9 · disk-report v7 · 3 targets · parallel 3`
 pub(crate) fn header(board: &Board) -> String {
@@ -165,14 +169,24 @@ fn counts(board: &Board) -> String {
 fn hints(board: &Board) -> Vec<String> {
     let mut hints = hints_by_kill(board);
     hints.extend(hints_by_error(board));
-    let unsuccessful = board.steps().filter(|step| !step.succeeded()).count();
-    if board.status() == "succeeded" || board.total() <= 1 || unsuccessful == 0 {
-        return hints;
+    hints.extend(retry_hint(board));
+    hints
+}
+
+/// How to run it again where it did not succeed, if that can come to anything.
+fn retry_hint(board: &Board) -> Option<String> {
+    let worth = |step: &&StepView| !step.succeeded() && step.error.as_deref() != Some(SERVER_DELETED);
+    let unsuccessful = board.steps().filter(worth).count();
+    if board.status() == "succeeded" || unsuccessful == 0 {
+        return None;
+    }
+    let again = format!("birun execution retry {}", board.short_id());
+    if board.total() == 1 {
+        return Some(format!("retry it with  {again}"));
     }
     let what = if unsuccessful == 1 { "target" } else { "targets" };
     let done = if board.status() == "cancelled" { "unfinished" } else { "failed" };
-    hints.push(format!("retry the {done} {what} with  birun execution retry {} --failed-only", board.short_id()));
-    hints
+    Some(format!("retry the {done} {what} with  {again} --failed-only"))
 }
 
 /// What can be done about processes whose end nobody saw.
@@ -261,7 +275,20 @@ mod tests {
         unreachable["detail"] = json!("connect 10.0.0.9:22: timed out after 10s");
         let board = board("failed", &[unreachable]);
         assert_eq!(end(&board, PLAIN), "failed: connect 10.0.0.9:22: timed out after 10s (10.1s)");
-        assert!(hints(&board).is_empty());
+        assert_eq!(hints(&board), ["retry it with  birun execution retry 7d20c1a9"]);
+    }
+
+    #[test]
+    fn what_cannot_be_retried_is_not_told_to_be() {
+        let deleted = |position: u64| {
+            let mut step = step(position, "db-1", "unreachable");
+            step["error"] = json!("server_deleted");
+            step["hint"] = json!("start anew");
+            step
+        };
+        assert_eq!(hints(&board("failed", &[deleted(0)])), ["start anew"]);
+        let hints = hints(&board("failed", &[deleted(0), step(1, "web-1", "failed"), deleted(2)]));
+        assert!(hints[1].starts_with("retry the failed target with"), "{hints:?}");
     }
 
     #[test]

@@ -141,6 +141,11 @@ impl Ui {
         }
     }
 
+    /// Tells what may be a mistake.
+    pub(crate) fn warn(&self, text: &str) {
+        self.note(&format!("{} {text}", self.err.tone(Tone::Warn, "warning:")));
+    }
+
     /// Tells what can be done next.
     pub(crate) fn hint(&self, text: &str) {
         self.note(&format!("{} {text}", self.err.tone(Tone::Hint, "hint:")));

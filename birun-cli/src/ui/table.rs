@@ -82,6 +82,15 @@ mod tests {
     }
 
     #[test]
+    fn a_list_shows_the_beginning_of_a_long_text_and_a_card_the_whole() {
+        const LONG: View =
+            View { plural: "things", name: "name", columns: &[Column::new("targets", "/targets", Kind::Long)] };
+        let item = json!({"targets": "ä".repeat(61)});
+        assert_eq!(rows(&LONG, &[item.clone()], false, Paint(false)), format!("TARGETS\n{}…\n", "ä".repeat(60)));
+        assert_eq!(card(&LONG, &item, Paint(false)), format!("targets  {}\n", "ä".repeat(61)));
+    }
+
+    #[test]
     fn a_card_leaves_out_what_is_not_there() {
         let item = json!({"name": "web-1", "status": null, "tags": ["a", "b"]});
         assert_eq!(card(&VIEW, &item, Paint(false)), "name  web-1\ntags  a,b\n");

@@ -43,6 +43,8 @@ enum Shown {
 pub(crate) enum Kind {
     /// As it is; lists joined by commas.
     Text,
+    /// A text that may be long: its beginning in a list, the whole on a card.
+    Long,
     /// A status, coloured.
     Status,
     /// The last eight digits of an id.
@@ -81,7 +83,8 @@ impl Column {
 
     /// The text of this field in a list, and its tone.
     pub(super) fn cell(&self, item: &Value) -> (String, Tone) {
-        self.write(item, time::age)
+        let (text, tone) = self.write(item, time::age);
+        if matches!(self.kind, Kind::Long) { (shortened(text), tone) } else { (text, tone) }
     }
 
     /// The text of this field on a card, and its tone.
@@ -95,13 +98,23 @@ impl Column {
             Kind::Made(make) => make(item),
             Kind::ShortId => short(&text_of(value)).to_owned(),
             Kind::Instant => value.as_str().and_then(|text| text.parse().ok()).map_or_else(|| text_of(value), at),
-            Kind::Text | Kind::Status => text_of(value),
+            Kind::Text | Kind::Long | Kind::Status => text_of(value),
         };
         let tone = match self.kind {
             Kind::Status => Tone::of_status(&text),
             _ => Tone::Plain,
         };
         (escape::visible(&text).into_owned(), tone)
+    }
+}
+
+/// Characters of a long text that a list shows.
+const SHOWN: usize = 60;
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text,
     }
 }
 

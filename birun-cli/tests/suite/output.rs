@@ -267,9 +267,11 @@ fn dry_run() {
 fn failed_run() {
     let home = Home::new();
     let ended = home.run(&["run", &home.file("bad.sh", "exit 7")]);
-    ended.fails(&home, 5, "execution <id> · bad.sh · local\nfailed: exit code 7 (<time>)\n");
+    let retry = "hint: retry it with  birun execution retry <id>\n";
+    ended.fails(&home, 5, &format!("execution <id> · bad.sh · local\nfailed: exit code 7 (<time>)\n{retry}"));
     let ended = home.run(&["run", &home.file("killed.sh", "kill -s SEGV $$")]);
-    ended.fails(&home, 5, "execution <id> · killed.sh · local\nfailed: killed by signal SEGV (<time>)\n");
+    let told = format!("execution <id> · killed.sh · local\nfailed: killed by signal SEGV (<time>)\n{retry}");
+    ended.fails(&home, 5, &told);
 }
 
 fn versions() {

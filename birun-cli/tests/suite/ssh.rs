@@ -66,6 +66,9 @@ fn whole_way() {
         "--trust-host-key",
     ]);
     assert_eq!(added.code, Some(0), "{added:#?}");
+    let key = &fleet.sshd.host_keys()[0];
+    let told = format!("added server web-1\ntrusted the host key of web-1: {} {}\n", key.algorithm, key.fingerprint);
+    assert_eq!(added.err, told);
     let stages: Vec<(String, String)> = added
         .text()
         .lines()
@@ -105,7 +108,8 @@ fn unknown_key() {
             "execution <id> · true · web-1\nfailed: 127.0.0.1:<port>: no host key is approved for web-1; \
              it offers ssh-ed25519 {offered} (<time>)\n\
              hint: compare the fingerprint with the server's own, then run  \
-             birun server host-key approve web-1 {offered}\n"
+             birun server host-key approve web-1 {offered}\n\
+             hint: retry it with  birun execution retry <id>\n"
         ),
     );
     let stranger = home.run(&["server", "host-key", "approve", "web-1", "SHA256:none"]);
@@ -135,7 +139,8 @@ fn changed_key() {
         5,
         &format!(
             "execution <id> · touch ran · web-1\nfailed: 127.0.0.1:<port>: the host key of web-1 changed: \
-             expected {OTHER_FINGERPRINT}, it offers ssh-ed25519 {offered} (<time>)\n{hint}"
+             expected {OTHER_FINGERPRINT}, it offers ssh-ed25519 {offered} (<time>)\n{hint}\
+             hint: retry it with  birun execution retry <id>\n"
         ),
     );
     let tested = home.run(&["server", "test", "web-1"]);
@@ -233,6 +238,7 @@ fn retry() {
     }
     let id = home.ok(&["execution", "list", "-o", "name"]);
     assert_eq!(home.ok(&["execution", "retry", "-q", id.trim(), "--failed-only"]), "hi\n");
+    assert_eq!(home.json(&["execution", "list"])["items"][0]["targets"], "web-2");
 }
 
 /// The client dies, and its server is out of reach when the next one looks after what it left.

@@ -20,7 +20,7 @@ use crate::execution::{
 use crate::gate::{Gate, Scope};
 use crate::id::{ExecutionId, Selector, ServerId, StepId};
 use crate::identity::Permission;
-use crate::inventory::{Resolved, TargetExpr, TargetName, resolve};
+use crate::inventory::{Resolved, TargetExpr, TargetName, one_by_one, resolve};
 use crate::milestone;
 use crate::script::{BoundParams, Content, EnvName, RunSettings, bind};
 use crate::vault::{Place, Sealed, Secret};
@@ -90,7 +90,11 @@ impl Gate {
     /// Runs an ended execution again, with the same program, parameters and targets.
     ///
     /// With [`RetryOptions::failed_only`], only on targets where it did not succeed: failed, lost,
-    /// unreachable, timed out, cancelled, skipped or never started.
+    /// unreachable, timed out, cancelled, skipped or never started. Its `targets` then name these one by
+    /// one, in at most 4096 bytes: beyond that the rest is counted.
+    ///
+    /// A target is the very server of the first run, not whichever has its name now: one that was deleted
+    /// is `unreachable`, with the error `server_deleted`.
     ///
     /// # Errors
     /// `not_found`; `conflict` if it has not ended, if there is nothing to run again, or for an idempotency key
@@ -123,8 +127,10 @@ impl Gate {
             )
             .with_hint("leave out --failed-only to run all of them again"));
         }
+        let named = || one_by_one(steps.iter().map(|step| &step.target));
+        let targets = if options.failed_only { named() } else { old.targets.clone() };
         let places = steps.into_iter().map(|step| Destination { name: step.target, server: step.server_id }).collect();
-        let execution = self.repeated(&old)?;
+        let execution = Execution { targets, ..self.repeated(&old)? };
         self.submit(&scope, (execution, None), places, idempotency).await
     }
 

@@ -35,6 +35,8 @@ fn main() -> ExitCode {
         a_job_runs_fails_and_panics_by_itself
         no_more_targets_run_at_once_than_the_strategy_says
         a_retry_of_the_failed_takes_the_failed_and_the_not_started
+        a_retry_says_which_targets_it_runs_on
+        a_server_that_was_deleted_is_told_and_not_tried_again
         cancel_ends_what_is_queued_and_what_runs
         an_attempt_that_takes_too_long_is_stopped
         an_attempt_is_not_charged_for_the_wait_for_its_place_and_says_why_it_waits

@@ -51,7 +51,7 @@ const VIEW: View = View {
         Column::new("id", "/short_id", Kind::Text),
         Column::new("status", "/status", Kind::Status),
         Column::new("what", "/title", Kind::Made(subject_of)),
-        Column::new("targets", "/targets", Kind::Text),
+        Column::new("targets", "/targets", Kind::Long),
         Column::new("result", "/counts", Kind::Made(result)),
         Column::new("took", "/started_at", Kind::Made(took)),
         Column::new("created", "/created_at", Kind::Instant),

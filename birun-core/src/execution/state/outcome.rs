@@ -169,7 +169,8 @@ pub fn retries(policy: &RetryPolicy, on_lost: LostPolicy, attempt: u32, outcome:
     match (outcome.status, outcome.exit_code) {
         (StepStatus::Failed, Some(code)) => policy.exit_codes.is_empty() || policy.exit_codes.contains(&code),
         (StepStatus::Failed, None) => matches!(outcome.reason, Some(Reason::Signal | Reason::JobFailed)),
-        (StepStatus::Unreachable, _) => policy.unreachable,
+        // A server that was deleted does not come back.
+        (StepStatus::Unreachable, _) => policy.unreachable && outcome.error != Some(ErrorCode::ServerDeleted),
         (StepStatus::TimedOut, _) => policy.timed_out && outcome.reason == Some(Reason::AttemptTimeout),
         (StepStatus::Lost, _) => on_lost == LostPolicy::Retry && outcome.reason == Some(Reason::LinkLost),
         _ => false,
@@ -239,6 +240,16 @@ mod tests {
             let shown = format!("{ending:?} {cause:?}");
             let outcome = judge_ending(ending, cause, &settings);
             assert_eq!((outcome.status, outcome.reason), (status, reason), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_was_deleted_is_not_tried_again() {
+        let retry = RetryPolicy { max_attempts: 9, ..RetryPolicy::default() };
+        let settings = RunSettings { retry, ..RunSettings::default() };
+        for (error, expected) in [(ErrorCode::ConnectFailed, true), (ErrorCode::ServerDeleted, false)] {
+            let outcome = judge_ending(Ending::Unreachable(Error::new(error, "x")), None, &settings);
+            assert_eq!(retries(&settings.retry, settings.on_lost, 1, &outcome), expected, "{error}");
         }
     }
 
