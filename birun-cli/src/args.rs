@@ -23,8 +23,9 @@ Examples:
 Targets are named by one language everywhere: local, a server's name, tag:prod, group:db, all;
 a comma joins, & intersects, ! excludes:  'tag:prod&tag:web,!web-3'
 
-Exit codes: 0 ok, 1 error, 2 usage, 3 cancelled or declined, 4 not signed in, 5 the execution did not
-succeed, 6 not found, 7 conflict, 8 the wait timed out, 9 forbidden, 130 interrupted";
+Exit codes: 0 ok, 1 error, 2 usage, 3 cancelled or declined, 4 not signed in,
+5 the execution did not succeed, 6 not found, 7 conflict, 8 the wait timed out, 9 forbidden,
+130 interrupted, 141 nobody reads stdout any more";
 
 /// Runs scripts on this machine and on servers: durably, with every line live.
 ///

@@ -13,9 +13,7 @@ use reqwest::Url;
 use crate::client::{Client, InProcess, Owner, Remote, Transport};
 use crate::config::{Reach, Settings, TokenSource};
 use crate::error::{CommandError, CommandResult};
-use crate::live::Interrupts;
-use crate::local::{DataDir, Opened, Purpose, find_server, open_engine};
-use crate::ui::Ui;
+use crate::local::{DataDir, Detached, Opened, Purpose, find_server, open_engine};
 
 /// How long the engine of this process may take to put its things away.
 const FINISH: Duration = Duration::from_secs(10);
@@ -39,7 +37,8 @@ pub(crate) struct Session {
 /// The engine of this process.
 #[derive(Debug)]
 pub(crate) struct Here {
-    pub(crate) dir: DataDir,
+    /// The worker that goes on after this process.
+    pub(crate) detached: Detached,
     /// What drives; `None` where that is left to a worker of its own.
     pub(crate) running: Option<Running>,
 }
@@ -79,7 +78,7 @@ impl Context {
             Driver::Here => Some(opened.engine.start(Roles::all()).await?),
             Driver::Detached => None,
         };
-        Ok(Session { client: self.in_process(&opened)?, here: Some(Here { dir: opened.dir, running }) })
+        Ok(Session { client: self.in_process(&opened)?, here: Some(Here { detached: opened.detached, running }) })
     }
 
     /// The server that the settings name, or that owns the data directory.
@@ -151,24 +150,35 @@ impl Session {
         self.here.as_ref().is_some_and(|here| here.running.is_some())
     }
 
-    /// Ends the engine of this process, once it has driven what it drives. `own` is what the command
-    /// was about; what else it drives was left by processes that died.
+    /// Starts a worker for what dead processes left, if no other takes that over: this process drives
+    /// only its own, and may end long before what it would take over. Answers what to tell then.
+    pub(crate) async fn hand_over_orphans(&self) -> Option<&'static str> {
+        let Some(Here { detached, running: Some(running) }) = &self.here else { return None };
+        match running.leaves_orphans().await {
+            Ok(true) => match detached.start() {
+                Ok(()) => Some("a worker of its own goes on with what dead processes left"),
+                Err(error) => {
+                    tracing::warn!(error = error.message(), "nobody goes on with what dead processes left");
+                    None
+                }
+            },
+            Ok(false) => None,
+            Err(error) => {
+                tracing::warn!(%error, "what dead processes left cannot be looked for");
+                None
+            }
+        }
+    }
+
+    /// Ends the engine of this process, once it has driven what it drives.
     ///
     /// # Errors
     /// What storage answers.
-    pub(crate) async fn close(self, ui: &Ui, own: &str) -> CommandResult {
-        let Some(running) = self.here.and_then(|here| here.running) else { return Ok(()) };
-        let others = running.driving().into_iter().filter(|id| id.to_string() != own).count();
-        if others > 0 {
-            let left = if others == 1 { "1 execution".to_owned() } else { format!("{others} executions") };
-            ui.note(&format!("finishing {left} that other processes left; Ctrl-C hands them back"));
-            let mut interrupts = Interrupts::listen()?;
-            tokio::select! {
-                () = running.idle() => {}
-                () = interrupts.next() => return Ok(running.shutdown(Duration::ZERO).await?),
-            }
+    pub(crate) async fn close(self) -> CommandResult {
+        match self.here.and_then(|here| here.running) {
+            Some(running) => Ok(running.shutdown(FINISH).await?),
+            None => Ok(()),
         }
-        Ok(running.shutdown(FINISH).await?)
     }
 }
 

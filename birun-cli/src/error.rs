@@ -78,6 +78,14 @@ impl CommandError {
         self
     }
 
+    /// What is told, in a line.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Ended(_) => String::new(),
+            Self::Failed(failure) => failure.message.clone(),
+        }
+    }
+
     /// The exit code.
     pub(crate) const fn exit(&self) -> Exit {
         match self {

@@ -29,6 +29,8 @@ impl Exit {
     pub(crate) const FORBIDDEN: Self = Self(9);
     /// Interrupted.
     pub(crate) const INTERRUPTED: Self = Self(130);
+    /// Nobody reads stdout any more: what a shell says of a program that SIGPIPE ended.
+    pub(crate) const UNREAD: Self = Self(141);
 
     /// The code of a script, handed on. What does not fit into a byte is a plain failure.
     pub(crate) fn of_script(code: i64) -> Self {

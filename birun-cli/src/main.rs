@@ -65,7 +65,7 @@ fn failpoint(env: &Env) -> CommandResult<Option<Failpoint>> {
 }
 
 fn run(ui: &Ui, ctx: Context, cli: Cli, failpoint: Option<Failpoint>) -> CommandResult {
-    let _logs = logging::start(cli.command.log_format(), cli.global.verbose, failpoint);
+    let _logs = logging::start(cli.command.log_format(), ui.manner(), failpoint);
     // One provider of cryptography for the whole process, chosen here and not by whoever comes first.
     rustls::crypto::ring::default_provider().install_default().ok();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(THREADS);

@@ -158,7 +158,8 @@ impl Engine {
 
     /// Starts the parts that `roles` names; they run until [`Running::shutdown`].
     ///
-    /// What a dead worker left on this store is taken up at once.
+    /// What a dead worker left on this store is queued again and taken up at once; an engine that
+    /// [keeps to itself](EngineBuilder::keep_to_itself) leaves it queued.
     ///
     /// # Errors
     /// What storage answers; nothing runs then.
@@ -257,8 +258,9 @@ impl EngineBuilder {
         self
     }
 
-    /// Lets this engine's worker drive only what is submitted through this engine, and what dead
-    /// workers left; and keeps what is submitted here from other workers while this one lives.
+    /// Lets this engine's worker drive only what is submitted through this engine, and keeps that from
+    /// other workers while this one lives. What dead workers left is for those that take anything:
+    /// [`Running::leaves_orphans`] says when there is none of them.
     #[must_use]
     pub const fn keep_to_itself(mut self) -> Self {
         self.worker.home_only = true;

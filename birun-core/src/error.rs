@@ -56,6 +56,8 @@ text_enum! {
         AuthFailed = "auth_failed",
         /// A private key could not be read, or its passphrase is wrong.
         CredentialUnreadable = "credential_unreadable",
+        /// The server that a step was meant for was deleted.
+        ServerDeleted = "server_deleted",
         /// The host name could not be resolved.
         ResolveFailed = "resolve_failed",
         /// Nothing accepted the connection in time.

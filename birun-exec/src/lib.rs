@@ -4,6 +4,7 @@
 //! environment variables, except that a local program inherits what the embedding program has.
 
 mod bootstrap;
+mod leftover;
 pub mod local;
 pub mod ssh;
 #[cfg(feature = "testing")]

@@ -81,6 +81,23 @@ pub(crate) enum Accepted<T: Type + ToJSON> {
     ),
 }
 
+/// Work that was started, now or by an earlier request under the same key.
+#[derive(Debug, ApiResponse)]
+pub(crate) enum Started<T: Type + ToJSON> {
+    /// It is accepted and survives any crash from now on; it goes on after this answer.
+    #[oai(status = 202)]
+    Started(
+        Json<T>,
+        /// Where it is.
+        #[oai(header = "Location")]
+        String,
+        /// `true` where nothing new was started: the `Idempotency-Key` was used before, for the same
+        /// request, and this is what that one started, as it stands now.
+        #[oai(header = "Idempotency-Replayed")]
+        Option<bool>,
+    ),
+}
+
 /// Something that is gone.
 #[derive(Debug, ApiResponse)]
 pub(crate) enum Deleted {

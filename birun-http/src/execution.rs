@@ -1,5 +1,6 @@
 //! Executions and their steps.
 
+use birun_core::execution::follow::RunHandle;
 use birun_core::execution::{self, ExecutionFilter, ExecutionKind, RetryOptions, StepFilter};
 use birun_core::id::{ScriptId, Selector};
 use birun_core::{Error, ErrorCode, Gate, Result};
@@ -9,7 +10,7 @@ use poem_openapi::param::{Header, Path, Query};
 use poem_openapi::payload::Json;
 
 use crate::answer::errors::{BODY, CONFLICT, FORBIDDEN, INVALID, MALFORMED, RATE_LIMITED, SELECTED};
-use crate::answer::{Accepted, ApiError, Deleted, Found, Links, Listed, page_request};
+use crate::answer::{Accepted, ApiError, Deleted, Found, Links, Listed, Started, page_request};
 use crate::auth::Caller;
 use crate::body::{Body, LARGE};
 use crate::document::Tag;
@@ -73,17 +74,16 @@ impl Executions {
         &self,
         Caller(gate): Caller,
         Data(links): Data<&Links>,
-        /// A key of the caller's: the same key and body are accepted once.
+        /// A key of the caller's: the same key and body are accepted once, and `Idempotency-Replayed` says so.
         #[oai(name = "Idempotency-Key")]
         key: Header<Option<String>>,
         body: Body<NewExecution, LARGE>,
-    ) -> Result<Accepted<Execution>, ApiError<{ BODY | FORBIDDEN | CONFLICT | RATE_LIMITED }>> {
+    ) -> Result<Started<Execution>, ApiError<{ BODY | FORBIDDEN | CONFLICT | RATE_LIMITED }>> {
         let mut run = body.0.into_core()?;
         if let Some(key) = idempotency_key(key.0)? {
             run = run.idempotency_key(key);
         }
-        let handle = gate.run(run).await?;
-        accepted(&gate, links, handle.execution().clone()).await
+        started(&gate, links, &gate.run(run).await?).await
     }
 
     /// Preview an execution
@@ -155,7 +155,8 @@ impl Executions {
         id: Path<String>,
     ) -> Result<Accepted<Execution>, ApiError<{ SELECTED | FORBIDDEN }>> {
         let execution = gate.cancel(&id.parse()?).await?;
-        accepted(&gate, links, execution).await
+        let (execution, location) = located(&gate, links, execution).await?;
+        Ok(Accepted::Accepted(execution, location))
     }
 
     /// Run an ended execution again
@@ -168,14 +169,13 @@ impl Executions {
         Data(links): Data<&Links>,
         /// Id, or part of an id.
         id: Path<String>,
-        /// A key of the caller's: the same key and body are accepted once.
+        /// A key of the caller's: the same key and body are accepted once, and `Idempotency-Replayed` says so.
         #[oai(name = "Idempotency-Key")]
         key: Header<Option<String>>,
         body: Body<Retry>,
-    ) -> Result<Accepted<Execution>, ApiError<{ SELECTED | BODY | FORBIDDEN | RATE_LIMITED }>> {
+    ) -> Result<Started<Execution>, ApiError<{ SELECTED | BODY | FORBIDDEN | RATE_LIMITED }>> {
         let options = RetryOptions { failed_only: body.0.failed_only, idempotency_key: idempotency_key(key.0)? };
-        let handle = gate.retry(&id.parse()?, options).await?;
-        accepted(&gate, links, handle.execution().clone()).await
+        started(&gate, links, &gate.retry(&id.parse()?, options).await?).await
     }
 
     /// Delete an ended execution
@@ -193,14 +193,20 @@ impl Executions {
     }
 }
 
-async fn accepted<const E: u16>(
+async fn started<const E: u16>(
     gate: &Gate,
     links: &Links,
-    execution: execution::Execution,
-) -> Result<Accepted<Execution>, ApiError<E>> {
+    handle: &RunHandle,
+) -> Result<Started<Execution>, ApiError<E>> {
+    let (execution, location) = located(gate, links, handle.execution().clone()).await?;
+    Ok(Started::Started(execution, location, handle.was_accepted_before().then_some(true)))
+}
+
+/// An execution as it is answered, and where it is.
+async fn located(gate: &Gate, links: &Links, execution: execution::Execution) -> Result<(Json<Execution>, String)> {
     let location = links.to("executions", execution.id);
     let why = gate.why(&execution).await?;
-    Ok(Accepted::Accepted(Json(Execution::from(execution).because(why)), location))
+    Ok((Json(Execution::from(execution).because(why)), location))
 }
 
 /// The script that a filter names. A full id is taken as it is: the script may be deleted.

@@ -1,5 +1,5 @@
 //! Following an execution: its output by sequence number, its state by revision. A connection that
-//! breaks is made again, and nothing is told twice or left out.
+//! breaks is made again, and nothing is told twice or left out; one that stays away is told.
 
 use std::io;
 use std::pin::Pin;
@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures::StreamExt;
 use futures::stream::{self, Stream};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -22,7 +23,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest such wait.
 const MAX_WAIT: Duration = Duration::from_secs(3);
 /// How long a server may be away before following it is given up.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// A server that is away for longer is told to be: one that is only started anew is back by then.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// Something that happened in an execution.
 #[derive(Debug)]
@@ -31,6 +34,10 @@ pub(crate) enum Happening {
     Output(Record),
     /// The execution, and the steps that changed.
     Changed { execution: Value, steps: Vec<Value> },
+    /// The server is away, for this reason, and asked again and again.
+    Lost(String),
+    /// It is there again.
+    Regained,
 }
 
 /// A piece of output, as the API tells it.
@@ -72,7 +79,7 @@ impl Client {
     /// Follows output and state from the beginning.
     pub(crate) fn follow(&self, id: &str) -> Following {
         let output = self.output(Request::get(["executions", id, "logs"]), true);
-        Box::pin(stream::select(output, self.follow_state(id)))
+        Box::pin(once_per_outage(stream::select(output, self.follow_state(id))))
     }
 
     /// Reads output alone; `request` says which. Without `live` it ends with what there is now.
@@ -82,11 +89,34 @@ impl Client {
         unfold(OutputTail { tail, live, after: 0, lines: None })
     }
 
-    fn follow_state(&self, id: &str) -> Following {
+    /// Follows the state alone, from the beginning.
+    pub(crate) fn follow_state(&self, id: &str) -> Following {
         let request = Request::get(["executions", id, "events"]).header("accept", "text/event-stream");
         let tail = Tail { client: self.clone(), request, retry: Retry::default() };
         unfold(StateTail { tail, rev: 0, events: None })
     }
+}
+
+/// Tells an outage once where several streams over one connection meet it: when the first of them
+/// does, and when the last of them is over it.
+fn once_per_outage(
+    happenings: impl Stream<Item = CommandResult<Happening>>,
+) -> impl Stream<Item = CommandResult<Happening>> {
+    let mut without: u32 = 0;
+    happenings.filter(move |happening| {
+        let is_news = match happening {
+            Ok(Happening::Lost(_)) => {
+                without += 1;
+                without == 1
+            }
+            Ok(Happening::Regained) => {
+                without = without.saturating_sub(1);
+                without == 0
+            }
+            _ => true,
+        };
+        std::future::ready(is_news)
+    })
 }
 
 /// One of the two things that are followed.
@@ -109,11 +139,14 @@ struct Tail {
     retry: Retry,
 }
 
-/// When to ask again.
+/// When to ask again, and what to tell of it.
 #[derive(Default)]
 struct Retry {
     wait: Duration,
-    since: Option<Instant>,
+    /// Since when the server is away, and what was met last.
+    away: Option<(Instant, CommandError)>,
+    /// It was told that the server is away.
+    told: bool,
 }
 
 struct OutputTail {
@@ -132,12 +165,12 @@ struct StateTail {
 impl Follow for OutputTail {
     async fn next(&mut self) -> CommandResult<Option<Happening>> {
         loop {
-            let lines = match &mut self.lines {
-                Some(lines) => lines,
-                closed => match self.tail.open(self.after).await? {
-                    Some(body) => closed.insert(Lines::new(body)),
-                    None => continue,
-                },
+            if let Some(news) = self.tail.retry.news() {
+                return Ok(Some(news));
+            }
+            let Some(lines) = &mut self.lines else {
+                self.lines = self.tail.open(self.after).await?.map(Lines::new);
+                continue;
             };
             match lines.next().await {
                 Ok(Some(line)) if line.is_empty() => {}
@@ -173,12 +206,12 @@ fn read(line: Bytes) -> CommandResult<Option<Record>> {
 impl Follow for StateTail {
     async fn next(&mut self) -> CommandResult<Option<Happening>> {
         loop {
-            let events = match &mut self.events {
-                Some(events) => events,
-                closed => match self.tail.open(self.rev).await? {
-                    Some(body) => closed.insert(Events::new(body)),
-                    None => continue,
-                },
+            if let Some(news) = self.tail.retry.news() {
+                return Ok(Some(news));
+            }
+            let Some(events) = &mut self.events else {
+                self.events = self.tail.open(self.rev).await?.map(Events::new);
+                continue;
             };
             match events.next().await {
                 Ok(Some(event)) if event.kind == "end" => return Ok(None),
@@ -211,7 +244,7 @@ impl Tail {
         match self.client.stream(&self.request.clone().query("after", after)).await {
             Ok(body) => {
                 // The server is there: only the pace at which it is asked again is kept.
-                self.retry.since = None;
+                self.retry.away = None;
                 Ok(Some(body))
             }
             Err(error) if error.exit() == Exit::ERROR => {
@@ -232,22 +265,34 @@ impl Tail {
 impl Retry {
     /// Waits, longer each time; fails with the error when it has been tried for long enough.
     async fn pause(&mut self, error: CommandError) -> CommandResult {
-        let since = *self.since.get_or_insert_with(Instant::now);
+        let since = self.away.as_ref().map_or_else(Instant::now, |(since, _)| *since);
         if since.elapsed() > PATIENCE {
             return Err(error);
         }
+        self.away = Some((since, error));
         self.wait = (self.wait * 2).clamp(FIRST_WAIT, MAX_WAIT);
         tokio::time::sleep(self.wait).await;
         Ok(())
+    }
+
+    /// What is to be told: that the server is away, and when it is back, that.
+    fn news(&mut self) -> Option<Happening> {
+        let news = match &self.away {
+            Some((since, why)) if !self.told && since.elapsed() >= NOTICE => Happening::Lost(why.message()),
+            None if self.told => Happening::Regained,
+            _ => return None,
+        };
+        self.told = !self.told;
+        Some(news)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use async_trait::async_trait;
-    use futures::StreamExt;
 
     use super::super::lines::body_of;
     use super::super::{Body, Transport};
@@ -292,7 +337,7 @@ mod tests {
             .into_iter()
             .map(|happening| match happening.unwrap() {
                 Happening::Output(record) => record.payload().unwrap(),
-                Happening::Changed { .. } => panic!("no state was asked for"),
+                other => panic!("only output was asked for: {other:?}"),
             })
             .collect();
         assert_eq!(payloads, [b"a".to_vec(), vec![0xff]]);
@@ -304,5 +349,45 @@ mod tests {
                 "/api/v1/executions/7d20c1a9/logs?follow=true&after=1"
             ]
         );
+    }
+
+    /// A server that is not there, after a first answer without an end perhaps.
+    #[derive(Debug)]
+    struct Gone {
+        answers_once: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Transport for Gone {
+        fn base(&self) -> &str {
+            ""
+        }
+
+        async fn call(&self, _: http::Request<Bytes>) -> CommandResult<http::Response<Body>> {
+            match self.answers_once.swap(false, Ordering::Relaxed) {
+                true => Ok(http::Response::new(stream::pending().boxed())),
+                false => Err(CommandError::failed("cannot reach it")),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_stays_away_is_told_once_and_given_up_after_a_minute() {
+        let client = Client::new(Gone { answers_once: false.into() }, Duration::from_secs(5));
+        let begun = Instant::now();
+        let mut following = client.follow("7d20c1a9");
+        let first = following.next().await.unwrap().unwrap();
+        assert!(matches!(&first, Happening::Lost(why) if why == "cannot reach it"), "{first:?}");
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        let given_up = following.next().await.unwrap().unwrap_err();
+        assert_eq!(given_up.exit(), Exit::ERROR);
+        assert!((PATIENCE..PATIENCE + 2 * MAX_WAIT).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_nothing_for_long_is_away() {
+        let client = Client::new(Gone { answers_once: true.into() }, Duration::from_secs(5));
+        let mut output = client.output(Request::get(["executions", "7d20c1a9", "logs"]), true);
+        assert!(matches!(output.next().await, Some(Ok(Happening::Lost(_)))));
     }
 }

@@ -1,11 +1,15 @@
 //! Lines out of a body that arrives in pieces.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 
 use super::Body;
+
+/// A server says something at least every 15 seconds: one that is silent for so long is not reached.
+const SILENCE: Duration = Duration::from_secs(45);
 
 /// Reads a body line by line.
 pub(super) struct Lines {
@@ -23,12 +27,16 @@ impl Lines {
 
     /// The next line without its line feed; `None` after the last. A last line without a line feed
     /// was cut off on the way and is left out.
+    ///
+    /// # Errors
+    /// When the body breaks off, or nothing comes for so long that nobody is there any more.
     pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             if let Some(line) = self.take() {
                 return Ok(Some(line));
             }
-            match self.body.next().await {
+            let next = tokio::time::timeout(SILENCE, self.body.next()).await;
+            match next.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))? {
                 Some(chunk) => self.buffer.extend_from_slice(&chunk?),
                 None => return Ok(None),
             }

@@ -10,6 +10,7 @@ mod remote;
 mod request;
 mod sse;
 mod suggest;
+mod unreachable;
 
 use std::io;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 use crate::error::{CommandError, CommandResult};
 use crate::ui::Ui;
 
-pub(crate) use follow::{Happening, Record};
+pub(crate) use follow::{Happening, PATIENCE, Record};
 pub(crate) use in_process::InProcess;
 pub(crate) use owner::Owner;
 pub(crate) use problem::Problem;
@@ -59,6 +60,14 @@ pub(crate) struct Client {
     timeout: Duration,
 }
 
+/// What a request to start something was answered with.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) execution: Value,
+    /// Nothing new was started: an earlier request under the same key was.
+    pub(crate) before: bool,
+}
+
 impl Client {
     /// A client over a transport.
     pub(crate) fn new(transport: impl Transport + 'static, timeout: Duration) -> Self {
@@ -70,14 +79,30 @@ impl Client {
     /// # Errors
     /// What the server refuses; when it cannot be reached or does not answer in time.
     pub(crate) async fn send(&self, request: Request) -> CommandResult<Value> {
+        Ok(self.answer(request).await?.into_body())
+    }
+
+    /// Sends a request that starts an execution.
+    ///
+    /// # Errors
+    /// As [`send`](Client::send).
+    pub(crate) async fn start(&self, request: Request) -> CommandResult<Started> {
+        let (head, execution) = self.answer(request).await?.into_parts();
+        Ok(Started { execution, before: head.headers.contains_key("idempotency-replayed") })
+    }
+
+    /// Sends a request and reads the whole answer.
+    async fn answer(&self, request: Request) -> CommandResult<http::Response<Value>> {
         let answer = async {
-            let body = collect(self.open(&request).await?).await?;
+            let (head, body) = self.open(&request).await?.into_parts();
+            let body = collect(body).await?;
             if body.is_empty() {
-                return Ok(Value::Null);
+                return Ok(http::Response::from_parts(head, Value::Null));
             }
-            serde_json::from_slice(&body).map_err(|error| {
+            let value = serde_json::from_slice(&body).map_err(|error| {
                 CommandError::failed("the answer is not JSON; is this a birun server?").because(&error)
-            })
+            })?;
+            Ok(http::Response::from_parts(head, value))
         };
         if request.patient {
             return answer.await;
@@ -102,7 +127,8 @@ impl Client {
     /// # Errors
     /// As [`send`](Client::send).
     pub(crate) async fn stream(&self, request: &Request) -> CommandResult<Body> {
-        tokio::time::timeout(self.timeout, self.open(request)).await.unwrap_or_else(|_| Err(self.too_slow()))
+        let opened = tokio::time::timeout(self.timeout, self.open(request)).await;
+        opened.unwrap_or_else(|_| Err(self.too_slow())).map(http::Response::into_body)
     }
 
     /// Reads a list, page after page, until `limit` items are there; `None` = all of them.
@@ -162,11 +188,11 @@ impl Client {
     }
 
     /// Sends a request; an answer that is a problem is an error.
-    async fn open(&self, request: &Request) -> CommandResult<Body> {
+    async fn open(&self, request: &Request) -> CommandResult<http::Response<Body>> {
         let answer = self.transport.call(request.to_http(self.transport.base())?).await?;
         let (head, body) = answer.into_parts();
         if head.status.is_success() {
-            return Ok(body);
+            return Ok(http::Response::from_parts(head, body));
         }
         let problem = Problem::read(head.status, &collect(body).await?);
         let similar = if problem.is_not_found() { self.similar(&request.names).await } else { None };

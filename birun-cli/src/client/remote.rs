@@ -1,6 +1,5 @@
 //! Requests over a socket.
 
-use std::error::Error as StdError;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use reqwest::Url;
 
+use super::unreachable::{no_client, unreachable};
 use super::{Body, Transport};
 use crate::error::{CommandError, CommandResult};
 
@@ -48,7 +48,7 @@ impl Remote {
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("birun/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| CommandError::failed("no HTTP client can be made").because(&error))?;
+            .map_err(|error| no_client(&error))?;
         Ok(Self { client, base: url.as_str().trim_end_matches('/').to_owned(), token })
     }
 }
@@ -68,23 +68,11 @@ impl Transport for Remote {
             value.set_sensitive(true);
             request.headers_mut().insert(http::header::AUTHORIZATION, value);
         }
-        let answer = self.client.execute(request).await.map_err(|error| self.unreachable(error))?;
+        let answer = self.client.execute(request).await.map_err(|error| unreachable(&self.base, error))?;
         let mut head = http::Response::new(());
         *head.status_mut() = answer.status();
         *head.headers_mut() = answer.headers().clone();
         let body = answer.bytes_stream().map_err(std::io::Error::other).boxed();
         Ok(head.map(|()| body))
-    }
-}
-
-impl Remote {
-    fn unreachable(&self, error: reqwest::Error) -> CommandError {
-        let error = error.without_url();
-        let failed = CommandError::failed(format!("cannot reach {}", self.base));
-        let failed = match error.source() {
-            Some(source) => failed.because(source),
-            None => failed.because(&error),
-        };
-        failed.hint("is the server running there? one is started with  birun serve")
     }
 }

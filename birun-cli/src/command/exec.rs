@@ -1,6 +1,6 @@
 //! `birun exec`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
@@ -54,10 +54,10 @@ pub(crate) struct ExecArgs {
 }
 
 pub(crate) async fn run(ui: &Ui, ctx: &Context, args: ExecArgs) -> CommandResult {
-    let params = args.params.read(ui, &BTreeSet::new())?;
+    let params = args.params.read(ui, &BTreeMap::new())?;
     let session = args.strategy.session(ctx, &args.follow).await?;
     let request = request(&args, &params);
-    args.strategy.start((ui, ctx), args.follow, session, request).await
+    args.strategy.start(ui, args.follow, session, request).await
 }
 
 fn request(args: &ExecArgs, params: &Value) -> Request {

@@ -14,8 +14,8 @@ use crate::context::Context;
 use crate::error::{CommandError, CommandResult};
 use crate::exit::Exit;
 use crate::input;
-use crate::live::{Board, Interrupts, Layout, Printer, Why, tell_end};
-use crate::ui::{Format, Ui, visible};
+use crate::live::{Board, Interrupts, Layout, Printer, Why, goes_on_without_us, lost, regained, tell_end};
+use crate::ui::{Format, Ui, short, visible};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -26,12 +26,13 @@ Examples:
 
 /// Records that are taken in at once.
 const BATCH: usize = 64;
-/// Targets that are named where another one was meant.
+/// Targets that are named where another one was meant, or that have no output to show.
 const NAMED: usize = 10;
 
 /// Show the output of an execution. All of it goes to stdout.
 ///
-/// With -f, stderr tells how the execution ended, and why it does not go on if no worker drives it.
+/// stderr names the targets that could not be reached or were lost. With -f, it tells how the
+/// execution ended, and why it does not go on if no worker drives it.
 /// The exit code is 0 however it ended: what was asked for is its output.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -93,6 +94,10 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: LogsArgs) -> CommandResult
         let layout = layout(&args, &client, &execution).await?;
         follower.records(request, &args, layout).await?;
     }
+    // The end of the only target is told whole.
+    if !(args.follow && execution.pointer("/counts/total") == Some(&Value::from(1))) {
+        follower.tell_unheard(&args).await?;
+    }
     if args.follow { follower.tell_end().await } else { Ok(()) }
 }
 
@@ -118,7 +123,8 @@ impl Follower<'_> {
                 }
             };
             let Some(chunk) = chunk else { return Ok(()) };
-            let chunk = chunk.map_err(|error| CommandError::failed("the output broke off").because(&error))?;
+            let broken = |error| self.left_alone(CommandError::failed("the output broke off").because(&error));
+            let chunk = chunk.map_err(broken)?;
             self.ui.write(&chunk)?;
         }
     }
@@ -151,8 +157,11 @@ impl Follower<'_> {
             };
             let Some(batch) = batch else { break };
             for happening in batch {
-                if let Happening::Output(record) = happening? {
-                    take(ui, &mut printer, &record, since, args.grep.as_ref())?;
+                match happening.map_err(|error| self.left_alone(error))? {
+                    Happening::Output(record) => take(ui, &mut printer, &record, since, args.grep.as_ref())?,
+                    Happening::Lost(why) => ui.note(&lost(&why)),
+                    Happening::Regained => ui.note(regained()),
+                    Happening::Changed { .. } => {}
                 }
             }
             printer.flush(ui)?;
@@ -171,15 +180,43 @@ impl Follower<'_> {
         }
     }
 
+    /// Says what becomes of an execution that can be followed no longer.
+    fn left_alone(&self, error: CommandError) -> CommandError {
+        if self.follow { error.hint(goes_on_without_us(short(self.id))) } else { error }
+    }
+
     async fn tell_why(&mut self) {
         if let Some(why) = self.why.ask(self.client, self.id).await {
             self.ui.note(&visible(&why));
         }
     }
 
+    /// Names the targets of which there may be no output because they could not be reached or were lost.
+    async fn tell_unheard(&self, args: &LogsArgs) -> CommandResult {
+        if !self.talks() || args.step.is_some() {
+            return Ok(());
+        }
+        let request = Request::get(["executions", self.id, "steps"])
+            .query("newest_attempt", true)
+            .query("status", "unreachable,lost")
+            .query_opt("target", args.on.as_deref());
+        let steps = self.client.steps(request).await?;
+        steps.iter().take(NAMED).for_each(|step| self.ui.note(&visible(&unheard(step))));
+        if steps.len() > NAMED {
+            let (more, id) = (steps.len() - NAMED, short(self.id));
+            self.ui.note(&format!("… and {more} more; see  birun execution steps {id} --status unreachable,lost"));
+        }
+        Ok(())
+    }
+
+    /// Whether something is told besides the output.
+    fn talks(&self) -> bool {
+        self.ui.format().is_for_people() && !self.ui.is_quiet()
+    }
+
     /// Says how the execution ended, as `birun run` does.
     async fn tell_end(&self) -> CommandResult {
-        if !self.ui.format().is_for_people() || self.ui.is_quiet() {
+        if !self.talks() {
             return Ok(());
         }
         let execution = self.client.send(Request::get(["executions", self.id])).await?;
@@ -189,6 +226,13 @@ impl Follower<'_> {
         tell_end(self.ui, &board);
         Ok(())
     }
+}
+
+/// `db-1: unreachable: connect 10.0.0.9:22: timed out after 10s`
+fn unheard(step: &Value) -> String {
+    let text = |field: &str| step.get(field).and_then(Value::as_str);
+    let parts = [text("target"), text("status"), text("detail")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(": ")
 }
 
 /// Asserts that an execution has a target of this name: nothing is not what such a target wrote.

@@ -1,9 +1,10 @@
 //! `birun run`
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use birun_core::script::ParamKind;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -76,15 +77,15 @@ enum Subject {
 pub(crate) async fn run(ui: &Ui, ctx: &Context, args: RunArgs) -> CommandResult {
     let subject = Subject::read(&args)?;
     let session = args.strategy.session(ctx, &args.follow).await?;
-    let secret = match &subject {
+    let declared = match &subject {
         Subject::Stored(name) if !args.params.is_empty() => {
-            secret_params(&session.client, name, args.script_version).await?
+            declared_params(&session.client, name, args.script_version).await?
         }
-        _ => BTreeSet::new(),
+        _ => BTreeMap::new(),
     };
-    let params = args.params.read(ui, &secret)?;
+    let params = args.params.read(ui, &declared)?;
     let request = request(&args, &subject, params);
-    args.strategy.start((ui, ctx), args.follow, session, request).await
+    args.strategy.start(ui, args.follow, session, request).await
 }
 
 fn request(args: &RunArgs, subject: &Subject, params: Value) -> Request {
@@ -123,6 +124,11 @@ fn request(args: &RunArgs, subject: &Subject, params: Value) -> Request {
 impl Subject {
     fn read(args: &RunArgs) -> CommandResult<Self> {
         let script = &args.script;
+        let is_stored = script != "-" && !script.contains('/');
+        if args.script_version.is_some() && !is_stored {
+            return Err(CommandError::usage("only a stored script has versions")
+                .hint("leave out --script-version, or name a stored script; see them with  birun script list"));
+        }
         if script == "-" {
             if args.params.reads_stdin() {
                 return Err(CommandError::usage("stdin cannot be both the script and a parameter")
@@ -130,7 +136,7 @@ impl Subject {
             }
             return Ok(Self::Body { title: "stdin".to_owned(), content: read_text(Path::new("-"))? });
         }
-        if script.contains('/') {
+        if !is_stored {
             let path = Path::new(script);
             let title = path.file_name().map_or_else(|| script.clone(), |name| name.to_string_lossy().into_owned());
             return Ok(Self::Body { title, content: read_text(path)? });
@@ -143,8 +149,12 @@ impl Subject {
     }
 }
 
-/// The parameters that a stored script declares secret.
-async fn secret_params(client: &Client, name: &str, version: Option<u32>) -> CommandResult<BTreeSet<String>> {
+/// The parameters that a stored script declares, with their types.
+async fn declared_params(
+    client: &Client,
+    name: &str,
+    version: Option<u32>,
+) -> CommandResult<BTreeMap<String, ParamKind>> {
     let request = match version.map(|version| version.to_string()) {
         Some(version) => Request::get(["scripts", name, "versions", &version]),
         None => Request::get(["scripts", name]),
@@ -152,8 +162,10 @@ async fn secret_params(client: &Client, name: &str, version: Option<u32>) -> Com
     let script =
         client.send(request.naming(Collection::Scripts, name)).await.map_err(|error| hint_at_file(error, name))?;
     let parameters = script.get("parameters").and_then(Value::as_array).cloned().unwrap_or_default();
-    let secret = parameters.iter().filter(|parameter| parameter.get("type") == Some(&json!("secret")));
-    Ok(secret.filter_map(|parameter| Some(parameter.get("name")?.as_str()?.to_owned())).collect())
+    let text = |parameter: &Value, field: &str| Some(parameter.get(field)?.as_str()?.to_owned());
+    // A type of a later server is taken for none: what is given from a file stays secret.
+    let declared = |parameter: &Value| Some((text(parameter, "name")?, text(parameter, "type")?.parse().ok()?));
+    Ok(parameters.iter().filter_map(declared).collect())
 }
 
 /// A file that lies in the current directory was meant, perhaps.

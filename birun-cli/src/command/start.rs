@@ -9,13 +9,12 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::args::DryRun;
-use crate::client::{Collection, Request};
+use crate::client::{Collection, Request, Started};
 use crate::context::{Context, Driver, Session};
 use crate::error::{CommandError, CommandResult};
 use crate::exit::Exit;
 use crate::input;
-use crate::live::{Board, ExitOf, Interrupts, Watch, header, how_to_go_on};
-use crate::local::spawn_worker;
+use crate::live::{Board, ExitOf, Interrupts, Watch, goes_on_without_us, header};
 use crate::ui::{Column, Format, Kind, Ui, View};
 
 /// How long an answer may take before someone who wants to leave is told what is waited for.
@@ -113,18 +112,12 @@ impl StrategyArgs {
     ///
     /// # Errors
     /// When it is refused; the command ends with the execution's code.
-    pub(super) async fn start(
-        &self,
-        (ui, ctx): (&Ui, &Context),
-        follow: FollowArgs,
-        session: Session,
-        request: Request,
-    ) -> CommandResult {
+    pub(super) async fn start(&self, ui: &Ui, follow: FollowArgs, session: Session, request: Request) -> CommandResult {
         if !self.preview {
-            return follow.start(ui, ctx, session, request).await;
+            return follow.start(ui, session, request).await;
         }
         let shown = preview(ui, &session, request).await;
-        session.close(ui, "").await?;
+        session.close().await?;
         shown
     }
 }
@@ -181,41 +174,44 @@ impl FollowArgs {
     ///
     /// # Errors
     /// When it is refused; the command ends with the execution's code.
-    pub(super) async fn start(self, ui: &Ui, ctx: &Context, session: Session, request: Request) -> CommandResult {
+    pub(super) async fn start(self, ui: &Ui, session: Session, request: Request) -> CommandResult {
         let mut interrupts = Interrupts::listen()?;
+        session.hand_over_orphans().await.inspect(|told| ui.note(told));
         let accepted = self.accepted(ui, &session, request, &mut interrupts).await;
-        let execution = match accepted {
-            Ok(Some(execution)) => execution,
-            Ok(None) => return session.close(ui, "").await,
+        let Started { mut execution, before } = match accepted {
+            Ok(Some(started)) => started,
+            Ok(None) => return session.close().await,
             Err(interrupted @ CommandError::Ended(_)) => return Err(interrupted),
             Err(refused) => {
-                // What the engine of this process took up meanwhile is not dropped in the middle.
-                session.close(ui, "").await?;
+                session.close().await?;
                 return Err(refused);
             }
         };
+        let short = Board::new(execution.clone()).short_id().to_owned();
+        if before {
+            ui.note(&format!("this key was used before: nothing new is started, this is execution {short}"));
+        }
         if let Some(here) = session.here.as_ref().filter(|here| here.running.is_none()) {
-            spawn_worker(&ctx.settings, &here.dir)?;
+            here.detached.start()?;
+            wait_for_worker(&mut execution);
         }
         if self.no_follow {
             return tell_started(ui, execution);
         }
         let id = execution.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let short = Board::new(execution.clone()).short_id().to_owned();
-        let watch = Watch { timeout: self.wait_timeout, exit_of: self.exit_code };
+        // What an earlier request started lives elsewhere.
+        let drives = session.drives() && !before;
+        let watch = Watch { timeout: self.wait_timeout, exit_of: self.exit_code, drives };
         let watched = match watch.run(ui, &session, execution, interrupts).await {
-            Err(error @ CommandError::Failed(_)) if session.drives() => {
+            Err(error @ CommandError::Failed(_)) if drives => {
                 // Nobody would see what goes on here.
                 session.client.send(Request::act(["executions", &id, "cancel"])).await.ok();
                 Err(error)
             }
-            Err(error @ CommandError::Failed(_)) => Err(error.hint(format!(
-                "execution {short} goes on as soon as a server or a worker runs; {}",
-                how_to_go_on(&short)
-            ))),
+            Err(error @ CommandError::Failed(_)) => Err(error.hint(goes_on_without_us(&short))),
             ended => ended,
         };
-        session.close(ui, &id).await?;
+        session.close().await?;
         watched
     }
 
@@ -227,10 +223,14 @@ impl FollowArgs {
         session: &Session,
         request: Request,
         interrupts: &mut Interrupts,
-    ) -> CommandResult<Option<Value>> {
-        let mut answer = pin!(session.client.change(ui, self.dry_run.dry_run, request));
+    ) -> CommandResult<Option<Started>> {
+        if self.dry_run.dry_run {
+            ui.value(&request.preview()?)?;
+            return Ok(None);
+        }
+        let mut answer = pin!(session.client.start(request));
         tokio::select! {
-            answer = &mut answer => return answer,
+            answer = &mut answer => return answer.map(Some),
             () = interrupts.next() => {}
         }
         let waiting = async {
@@ -242,10 +242,17 @@ impl FollowArgs {
             never = waiting => match never {},
             answer = &mut answer => {
                 interrupts.keep();
-                answer
+                answer.map(Some)
             }
             () = interrupts.next() => Err(CommandError::Ended(Exit::INTERRUPTED)),
         }
+    }
+}
+
+/// Says of a queued execution that a worker was started for it: the answer is older than that.
+fn wait_for_worker(execution: &mut Value) {
+    if execution.get("status").and_then(Value::as_str) == Some("queued") {
+        input::put(execution, "why", json!("waits for the worker that was started for it"));
     }
 }
 

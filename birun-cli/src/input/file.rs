@@ -30,18 +30,27 @@ pub(crate) fn read_text(path: &Path) -> CommandResult<String> {
     }
 }
 
-/// Reads a secret from a file, or stdin; one line feed at its end is not part of it.
+/// Reads a value that may be a secret from a file, or stdin; one line feed at its end is not part of it.
+///
+/// # Errors
+/// As [`read_text`].
+pub(crate) fn read_value(path: &Path) -> CommandResult<Secret> {
+    let whole = Secret::new(read_text(path)?);
+    let text = whole.expose();
+    Ok(Secret::new(text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text))))
+}
+
+/// Reads a secret from a file, or stdin, in the same way.
 ///
 /// # Errors
 /// As [`read_text`]; when nothing is in it.
 pub(crate) fn read_secret_file(path: &Path) -> CommandResult<Secret> {
-    let secret = Secret::new(read_text(path)?);
-    let text = secret.expose();
-    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-    if text.is_empty() {
-        return Err(CommandError::usage(format!("{} is empty", path.display())));
+    let secret = read_value(path)?;
+    if secret.expose().is_empty() {
+        let place = if path == Path::new("-") { "stdin".to_owned() } else { format!("the file {}", path.display()) };
+        return Err(CommandError::usage(format!("{place} holds no secret: nothing is in it")));
     }
-    Ok(Secret::new(text))
+    Ok(secret)
 }
 
 /// Whether a private key needs a passphrase, as far as its form tells.

@@ -12,7 +12,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use clap::builder::PossibleValuesParser;
 
 pub(crate) use address::Address;
-pub(crate) use file::{is_encrypted_key, read_secret_file, read_text};
+pub(crate) use file::{is_encrypted_key, read_secret_file, read_text, read_value};
 pub(crate) use params::ParamArgs;
 pub(crate) use spec::parse_spec;
 

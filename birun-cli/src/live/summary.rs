@@ -1,5 +1,6 @@
 //! What is said before and after the output: the header, a mark for each target, the end, and what to do next.
 
+use birun_core::ErrorCode;
 use birun_core::execution::Amount;
 use serde::Deserialize;
 use serde_json::Value;
@@ -14,8 +15,13 @@ const ALL_MARKED: usize = 20;
 const MAX_MARKS: usize = 50;
 /// Width to which marks are put side by side.
 const WIDTH: usize = 100;
+/// Targets whose unconfirmed kill has a hint of its own.
+const KILLS: usize = 3;
 /// Targets that one hint names at most, besides the one that it is for.
 const NAMED: usize = 5;
+
+/// The error of a target on which nothing can be retried: its server is gone.
+const SERVER_DELETED: &str = ErrorCode::ServerDeleted.as_str();
 
 /// `execution 7d20c1a9 · disk-report v7 · 3 targets · parallel 3`
 pub(crate) fn header(board: &Board) -> String {
@@ -161,17 +167,39 @@ fn counts(board: &Board) -> String {
 
 /// What can be done after an end that was none of success.
 fn hints(board: &Board) -> Vec<String> {
-    let mut hints: Vec<String> =
-        board.steps().filter_map(|step| step.kill.as_ref()).filter_map(|kill| kill.detail.clone()).take(3).collect();
+    let mut hints = hints_by_kill(board);
     hints.extend(hints_by_error(board));
-    let unsuccessful = board.steps().filter(|step| !step.succeeded()).count();
-    if board.status() == "succeeded" || board.total() <= 1 || unsuccessful == 0 {
-        return hints;
+    hints.extend(retry_hint(board));
+    hints
+}
+
+/// How to run it again where it did not succeed, if that can come to anything.
+fn retry_hint(board: &Board) -> Option<String> {
+    let worth = |step: &&StepView| !step.succeeded() && step.error.as_deref() != Some(SERVER_DELETED);
+    let unsuccessful = board.steps().filter(worth).count();
+    if board.status() == "succeeded" || unsuccessful == 0 {
+        return None;
+    }
+    let again = format!("birun execution retry {}", board.short_id());
+    if board.total() == 1 {
+        return Some(format!("retry it with  {again}"));
     }
     let what = if unsuccessful == 1 { "target" } else { "targets" };
     let done = if board.status() == "cancelled" { "unfinished" } else { "failed" };
-    hints.push(format!("retry the {done} {what} with  birun execution retry {} --failed-only", board.short_id()));
-    hints
+    Some(format!("retry the {done} {what} with  {again} --failed-only"))
+}
+
+/// What can be done about processes whose end nobody saw.
+fn hints_by_kill(board: &Board) -> Vec<String> {
+    let unconfirmed: Vec<String> = board
+        .steps()
+        .filter_map(|step| Some((step, step.kill.as_ref()?.detail.as_ref()?)))
+        .map(|(step, detail)| format!("kill unconfirmed on {}: {detail}", step.target))
+        .collect();
+    let more = unconfirmed.len().saturating_sub(KILLS);
+    let more = (more > 0)
+        .then(|| format!("{more} more kills are unconfirmed; see  birun execution steps {}", board.short_id()));
+    unconfirmed.into_iter().take(KILLS).chain(more).collect()
 }
 
 /// What can be done about each kind of error, told for the first target that met it; the others are
@@ -247,7 +275,20 @@ mod tests {
         unreachable["detail"] = json!("connect 10.0.0.9:22: timed out after 10s");
         let board = board("failed", &[unreachable]);
         assert_eq!(end(&board, PLAIN), "failed: connect 10.0.0.9:22: timed out after 10s (10.1s)");
-        assert!(hints(&board).is_empty());
+        assert_eq!(hints(&board), ["retry it with  birun execution retry 7d20c1a9"]);
+    }
+
+    #[test]
+    fn what_cannot_be_retried_is_not_told_to_be() {
+        let deleted = |position: u64| {
+            let mut step = step(position, "db-1", "unreachable");
+            step["error"] = json!("server_deleted");
+            step["hint"] = json!("start anew");
+            step
+        };
+        assert_eq!(hints(&board("failed", &[deleted(0)])), ["start anew"]);
+        let hints = hints(&board("failed", &[deleted(0), step(1, "web-1", "failed"), deleted(2)]));
+        assert!(hints[1].starts_with("retry the failed target with"), "{hints:?}");
     }
 
     #[test]
@@ -286,6 +327,22 @@ mod tests {
         steps.extend((5..12).map(|at| failed(at, &format!("web-{at}"), "host_key_unknown", &format!("{at}"))));
         let expected = "approve web-1 (likewise for web-2, web-3, web-5, web-6, web-7 and 4 more)";
         assert_eq!(told(&steps)[1], expected);
+    }
+
+    #[test]
+    fn an_unconfirmed_kill_is_told_once_with_what_finishes_it() {
+        let unconfirmed = |position: u64| {
+            let mut step = step(position, &format!("web-{position}"), "cancelled");
+            step["detail"] = json!("its processes may still run");
+            step["kill"] = json!({"result": "unconfirmed", "detail": "no route; run on it:  kill 7"});
+            step
+        };
+        let one = board("cancelled", &[unconfirmed(0)]);
+        assert_eq!(end(&one, PLAIN), "cancelled: its processes may still run (10.1s)");
+        assert_eq!(hints(&one)[0], "kill unconfirmed on web-0: no route; run on it:  kill 7");
+        let many = board("cancelled", &(0..9).map(unconfirmed).collect::<Vec<_>>());
+        assert!(marks(&many, PLAIN)[0].starts_with("− web-0 cancelled, kill unconfirmed"));
+        assert_eq!(hints(&many)[3], "6 more kills are unconfirmed; see  birun execution steps 7d20c1a9");
     }
 
     #[test]

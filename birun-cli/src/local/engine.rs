@@ -10,8 +10,8 @@ use birun_exec::ssh::{SshExecutor, SshKeys};
 use birun_store::log::FileLogs;
 use birun_store::{SqlStore, StoreOptions};
 
-use super::DataDir;
 use super::master_key::{place_of, take_keys};
+use super::{DataDir, Detached};
 use crate::config::{Env, Settings};
 use crate::error::{CommandError, CommandResult};
 
@@ -30,7 +30,8 @@ pub(crate) enum Purpose {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) engine: Engine,
-    pub(crate) dir: DataDir,
+    /// The worker that can go on with its work after this process.
+    pub(crate) detached: Detached,
 }
 
 /// Opens the engine that the settings name, over its store.
@@ -57,7 +58,7 @@ pub(crate) async fn open_engine(settings: &Settings, purpose: Purpose) -> Comman
         builder = keys.fold(builder.master_key(newest), EngineBuilder::former_master_key);
     }
     let engine = builder.build().await.map_err(|error| explain(error, settings, &dir))?;
-    Ok(Opened { engine, dir })
+    Ok(Opened { engine, detached: Detached { dir, database_url: settings.database_url.value.clone() } })
 }
 
 /// Opens the store as it is.

@@ -9,7 +9,7 @@ mod rotation;
 mod served;
 
 pub(crate) use data_dir::DataDir;
-pub(crate) use detached::spawn_worker;
+pub(crate) use detached::Detached;
 pub(crate) use engine::{Opened, Purpose, connect_store, open_engine};
 pub(crate) use rotation::Rotation;
 pub(crate) use served::{ServeFile, ServeLock, find_server};

@@ -9,7 +9,7 @@ mod time;
 mod view;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ pub(crate) use escape::visible;
 pub(crate) use format::Format;
 pub(crate) use style::{ColorChoice, Paint, Tone};
 pub(crate) use time::{elapsed, instant};
-pub(crate) use view::{Column, Kind, View};
+pub(crate) use view::{Column, Kind, View, short};
 
 /// How the user wants to be talked to.
 #[derive(Clone, Copy, Debug)]
@@ -44,8 +44,8 @@ pub(crate) struct Ui {
     stdin_is_terminal: bool,
     out_is_terminal: bool,
     err_is_terminal: bool,
-    /// Nobody reads stdout any more.
-    gone: AtomicBool,
+    /// The code to end with, once stdout cannot be written any more.
+    gone: OnceLock<Exit>,
 }
 
 impl Ui {
@@ -59,8 +59,13 @@ impl Ui {
             stdin_is_terminal: io::stdin().is_terminal(),
             out_is_terminal: out,
             err_is_terminal: err,
-            gone: AtomicBool::new(false),
+            gone: OnceLock::new(),
         }
+    }
+
+    /// How the user wants to be talked to.
+    pub(crate) const fn manner(&self) -> &Manner {
+        &self.manner
     }
 
     /// How data is written to stdout.
@@ -96,20 +101,23 @@ impl Ui {
     /// Writes bytes to stdout as they are.
     ///
     /// # Errors
-    /// The command ends when nobody reads stdout any more.
+    /// When stdout cannot be written. That is told once, and not at all where its reader went away;
+    /// from then on nothing is written, so that what was taken is the beginning of what there was.
     pub(crate) fn write(&self, bytes: &[u8]) -> CommandResult {
-        if self.gone.load(Ordering::Relaxed) {
-            return Err(CommandError::Ended(Exit::OK));
+        if let Some(exit) = self.gone.get() {
+            return Err(CommandError::Ended(*exit));
         }
         let mut out = io::stdout().lock();
-        match out.write_all(bytes).and_then(|()| out.flush()) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                self.gone.store(true, Ordering::Relaxed);
-                Err(CommandError::Ended(Exit::OK))
-            }
-            Err(error) => Err(CommandError::failed("cannot write to stdout").because(&error)),
-        }
+        out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| {
+            let unread = error.kind() == io::ErrorKind::BrokenPipe;
+            let told = if unread {
+                CommandError::Ended(Exit::UNREAD)
+            } else {
+                CommandError::failed("cannot write to stdout").because(&error)
+            };
+            self.gone.get_or_init(|| told.exit());
+            told
+        })
     }
 
     /// Writes a line to stdout.
@@ -131,6 +139,11 @@ impl Ui {
         if !self.manner.quiet {
             self.write_err(format!("{text}\n").as_bytes());
         }
+    }
+
+    /// Tells what may be a mistake.
+    pub(crate) fn warn(&self, text: &str) {
+        self.note(&format!("{} {text}", self.err.tone(Tone::Warn, "warning:")));
     }
 
     /// Tells what can be done next.

@@ -8,7 +8,7 @@ use super::view::{Column, View};
 
 /// Items as rows under a line of titles.
 pub(super) fn rows(view: &View, items: &[Value], wide: bool, paint: Paint) -> String {
-    let columns: Vec<&Column> = view.columns.iter().filter(|column| wide || !column.is_wide()).collect();
+    let columns: Vec<&Column> = view.columns.iter().filter(|column| column.is_listed(wide)).collect();
     let mut table = plain(paint);
     table.set_header(columns.iter().map(|column| Cell::new(column.title().to_uppercase())));
     for item in items {
@@ -79,6 +79,15 @@ mod tests {
     fn a_list_has_one_line_for_each_item() {
         let items = [json!({"name": "a\nb", "status": "ok"}), json!({"name": "web-1", "status": "failed"})];
         assert_eq!(rows(&VIEW, &items, false, Paint(false)), "NAME   STATUS\na b    ok\nweb-1  failed\n");
+    }
+
+    #[test]
+    fn a_list_shows_the_beginning_of_a_long_text_and_a_card_the_whole() {
+        const LONG: View =
+            View { plural: "things", name: "name", columns: &[Column::new("targets", "/targets", Kind::Long)] };
+        let item = json!({"targets": "ä".repeat(61)});
+        assert_eq!(rows(&LONG, &[item.clone()], false, Paint(false)), format!("TARGETS\n{}…\n", "ä".repeat(60)));
+        assert_eq!(card(&LONG, &item, Paint(false)), format!("targets  {}\n", "ä".repeat(61)));
     }
 
     #[test]

@@ -24,7 +24,18 @@ pub(crate) struct Column {
     /// A JSON pointer into the resource.
     field: &'static str,
     kind: Kind,
-    wide: bool,
+    shown: Shown,
+}
+
+/// Where a field is shown, besides cards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// In every list.
+    Lists,
+    /// In lists with `-o wide`.
+    WideLists,
+    /// In no list.
+    Nowhere,
 }
 
 /// How a field is written.
@@ -32,6 +43,8 @@ pub(crate) struct Column {
 pub(crate) enum Kind {
     /// As it is; lists joined by commas.
     Text,
+    /// A text that may be long: its beginning in a list, the whole on a card.
+    Long,
     /// A status, coloured.
     Status,
     /// The last eight digits of an id.
@@ -45,12 +58,18 @@ pub(crate) enum Kind {
 impl Column {
     /// A column that is always shown.
     pub(crate) const fn new(title: &'static str, field: &'static str, kind: Kind) -> Self {
-        Self { title, field, kind, wide: false }
+        Self { title, field, kind, shown: Shown::Lists }
     }
 
     /// The same column, shown on cards and with `-o wide` only.
     pub(crate) const fn wide(mut self) -> Self {
-        self.wide = true;
+        self.shown = Shown::WideLists;
+        self
+    }
+
+    /// The same column, shown on cards only.
+    pub(crate) const fn on_cards(mut self) -> Self {
+        self.shown = Shown::Nowhere;
         self
     }
 
@@ -58,13 +77,14 @@ impl Column {
         self.title
     }
 
-    pub(super) const fn is_wide(&self) -> bool {
-        self.wide
+    pub(super) fn is_listed(&self, wide: bool) -> bool {
+        self.shown == Shown::Lists || (wide && self.shown == Shown::WideLists)
     }
 
     /// The text of this field in a list, and its tone.
     pub(super) fn cell(&self, item: &Value) -> (String, Tone) {
-        self.write(item, time::age)
+        let (text, tone) = self.write(item, time::age);
+        if matches!(self.kind, Kind::Long) { (shortened(text), tone) } else { (text, tone) }
     }
 
     /// The text of this field on a card, and its tone.
@@ -78,13 +98,23 @@ impl Column {
             Kind::Made(make) => make(item),
             Kind::ShortId => short(&text_of(value)).to_owned(),
             Kind::Instant => value.as_str().and_then(|text| text.parse().ok()).map_or_else(|| text_of(value), at),
-            Kind::Text | Kind::Status => text_of(value),
+            Kind::Text | Kind::Long | Kind::Status => text_of(value),
         };
         let tone = match self.kind {
             Kind::Status => Tone::of_status(&text),
             _ => Tone::Plain,
         };
         (escape::visible(&text).into_owned(), tone)
+    }
+}
+
+/// Characters of a long text that a list shows.
+const SHOWN: usize = 60;
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text,
     }
 }
 

@@ -110,7 +110,8 @@ fn full_client() {
     run.fails(
         &home,
         5,
-        "execution <id> · much.sh · local\nfailed: its output could not be stored: the storage is full (<time>)\n",
+        "execution <id> · much.sh · local\nfailed: its output could not be stored: the storage is full (<time>)\n\
+         hint: retry it with  birun execution retry <id>\n",
     );
 }
 

@@ -13,19 +13,27 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("expression_without_a_match_is_an_error", &[], no_match);
     suite.plain("expression_that_is_none_is_explained", &[], bad_expression);
     suite.plain("bad_parameters_are_named", &[], bad_parameters);
+    suite.plain("parameter_that_is_given_twice_is_named", &[], repeated_parameter);
+    suite.plain("version_of_what_is_not_stored_is_refused", &[], version_of_a_file);
+    suite.plain("byte_order_mark_that_hides_the_first_line_is_refused", &[], byte_order_mark);
+    suite.plain("default_targets_that_match_nothing_are_warned_of", &[], unknown_default_targets);
     suite.plain("file_that_cannot_be_read_is_named", &[], unreadable_file);
+    suite.plain("file_without_a_secret_is_named", &[], empty_secret);
     suite.plain("key_that_is_none_is_refused_before_anything_is_stored", &[], unreadable_key);
     suite.plain("passphrase_that_is_missing_is_asked_for", &[], missing_passphrase);
     suite.plain("passphrase_that_is_wrong_is_told_without_it", &[], wrong_passphrase);
     suite.plain("address_that_is_none_is_explained", &[], bad_address);
     suite.plain("execution_that_is_unknown_is_named", &[], unknown_execution);
     suite.plain("retry_of_what_succeeded_is_refused", &[], nothing_to_retry);
+    suite.plain("retry_on_a_server_that_was_deleted_says_so", &[], retry_on_deleted);
+    suite.plain("execution_that_was_deleted_is_told_by_its_short_id", &[], deleted_execution);
     suite.plain("server_that_cannot_be_reached_is_named", &[], unreachable_server);
     suite.plain("host_that_cannot_be_reached_is_told", &[], unreachable_host);
     suite.plain("sshd_that_hangs_is_told_with_the_phase", &[], hanging_sshd);
     suite.test("sshd_that_tells_no_exit_status_is_no_success", &[], || async { silent_end().await });
     suite.plain("credential_in_use_is_not_deleted", &[], credential_in_use);
     suite.plain("credential_that_was_made_for_a_server_goes_with_it", &[], credential_of_a_server);
+    suite.plain("server_that_exists_is_told_before_its_credential", &[], server_exists);
     suite.plain("deleting_without_a_yes_is_refused", &[], delete_needs_yes);
     suite.plain("config_file_with_a_fault_shows_the_place", &[], config_fault);
     suite.plain("password_in_the_address_of_a_database_is_refused", &[], database_password);
@@ -107,6 +115,66 @@ fn bad_parameters() {
         2,
         "error: params.LD_PRELOAD: `LD_PRELOAD` is reserved and cannot be a parameter's name\n\n\
          hint: PATH, IFS, ENV, what shells keep to themselves (UID, RANDOM, …), BIRUN_*, BASH_*, LD_*, DYLD_* and PYTHON* are not for parameters\n",
+    );
+}
+
+fn repeated_parameter() {
+    let home = Home::new();
+    home.run(&["run", &home.file("r.sh", "true"), "-p", "LIMIT=1", "-p", "LIMIT=2"]).fails(
+        &home,
+        2,
+        "error: the parameter `LIMIT` is given twice\n\nhint: give each parameter once\n",
+    );
+}
+
+fn version_of_a_file() {
+    let home = Home::new();
+    let file = home.file("r.sh", "true");
+    for script in [file.as_str(), "-"] {
+        home.run(&["run", script, "--script-version", "1"]).fails(
+            &home,
+            2,
+            "error: only a stored script has versions\n\n\
+             hint: leave out --script-version, or name a stored script; see them with  birun script list\n",
+        );
+    }
+}
+
+fn byte_order_mark() {
+    let home = Home::new();
+    let file = home.file("r.py", "\u{feff}#!/usr/bin/env python3\nprint(1)\n");
+    let told = "error: content: begins with a byte order mark (BOM), which hides the first line from the shell\n\n\
+        hint: save it as UTF-8 without BOM, or take the mark away with  sed -i '1s/^\\xEF\\xBB\\xBF//' FILE\n";
+    home.run(&["run", &file]).fails(&home, 2, told);
+    home.run(&["script", "create", "r", "--file", &file]).fails(&home, 2, told);
+    assert_eq!(home.ok(&["run", "-q", &file, "--interpreter", "python3"]), "1\n");
+    let sed = ["-i", r"1s/^\xEF\xBB\xBF//", "r.py"];
+    let mended = std::process::Command::new("sed").args(sed).current_dir(home.work()).status();
+    assert!(mended.expect("sed").success());
+    assert_eq!(home.ok(&["run", "-q", &file]), "1\n");
+}
+
+fn unknown_default_targets() {
+    let home = Home::new();
+    home.ok(&["server", "add", "web-1", "deploy@10.0.0.5", "--tag", "prod"]);
+    home.file("r.sh", "true");
+    let create = |name: &str, on: &str| home.run(&["script", "create", name, "--file", "r.sh", "--on", on]);
+    let created = create("good", "local,tag:prod&web-1,!web-1");
+    assert_eq!((created.code, created.err.as_str()), (Some(0), "created script good v1\n"));
+    let created = create("early", "web-1,web-2,tag:lab,!group:db");
+    let told = "warning: no server matches these default targets yet: group:db, tag:lab, web-2\n";
+    assert_eq!((created.code, created.err), (Some(0), format!("created script early v1\n{told}")));
+    let edited = home.run(&["script", "edit", "good", "--on", "web-2"]);
+    assert!(edited.code == Some(0) && edited.err.ends_with("default targets yet: web-2\n"), "{edited:#?}");
+}
+
+fn empty_secret() {
+    let home = Home::new();
+    home.file("empty", "\n");
+    home.run(&["run", &home.file("r.sh", "true"), "-p", "TOKEN=@empty"]).fails(
+        &home,
+        2,
+        "error: the file empty holds no secret: nothing is in it\n",
     );
 }
 
@@ -201,6 +269,30 @@ fn nothing_to_retry() {
     assert_eq!(home.run(&["execution", "retry", id.trim()]).code, Some(0));
 }
 
+fn retry_on_deleted() {
+    let home = Home::new();
+    add_server(&home, "db-1", 1);
+    home.run(&["exec", "--on", "db-1", "--", "true"]);
+    home.ok(&["-y", "server", "delete", "db-1"]);
+    let id = home.ok(&["execution", "list", "-o", "name"]);
+    home.run(&["execution", "retry", id.trim(), "--failed-only"]).fails(
+        &home,
+        5,
+        "execution <id> · true · db-1\nfailed: server `db-1` was deleted (<time>)\n\
+         hint: a retry runs on the very servers of the first run; to run on another one, start anew with  birun run  \
+         or  birun exec\n",
+    );
+}
+
+fn deleted_execution() {
+    let home = Home::new();
+    let id = home.ok(&["run", &home.file("ok.sh", "true"), "-o", "name"]);
+    let deleted = home.run(&["-y", "execution", "delete", id.trim()]);
+    let short = id.trim().get(28..).expect("the last eight digits");
+    assert_eq!((deleted.code, deleted.err), (Some(0), format!("deleted execution {short}\n")));
+    home.run(&["-y", "execution", "delete", short]).fails(&home, 6, "error: no execution `<id>`\n");
+}
+
 fn unreachable_server() {
     let home = Home::new();
     home.run(&["--server", "http://127.0.0.1:1", "status"]).fails(
@@ -231,7 +323,8 @@ fn unreachable_host() {
         &home,
         5,
         "execution <id> · true · db-1\nfailed: connect 127.0.0.1:<port>: connection refused (<time>)\n\
-         hint: nothing listens there; check the port, and whether the SSH server runs\n",
+         hint: nothing listens there; check the port, and whether the SSH server runs\n\
+         hint: retry it with  birun execution retry <id>\n",
     );
     home.run(&["server", "test", "db-1"]).fails(
         &home,
@@ -250,7 +343,8 @@ fn hanging_sshd() {
         &home,
         5,
         "execution <id> · true · web-1\nfailed: 127.0.0.1:<port>: timed out in banner after 10s (<time>)\n\
-         hint: see which stage fails, and what can be done, with  birun server test web-1\n",
+         hint: see which stage fails, and what can be done, with  birun server test web-1\n\
+         hint: retry it with  birun execution retry <id>\n",
     );
 }
 
@@ -269,7 +363,8 @@ async fn silent_end() {
         &home,
         5,
         "execution <id> · true · web-1\n\
-         lost: 127.0.0.1:<port>: the channel was closed without an exit status (<time>)\n",
+         lost: 127.0.0.1:<port>: the channel was closed without an exit status (<time>)\n\
+         hint: retry it with  birun execution retry <id>\n",
     );
 }
 
@@ -320,6 +415,32 @@ fn credential_of_a_server() {
         7,
         "error: a credential named `deploy` exists already\n\n\
          hint: use the credential that there is with  --credential deploy\n",
+    );
+}
+
+/// A server that exists is told of, whether or not its credential is there, and nothing is left behind.
+fn server_exists() {
+    let home = Home::new();
+    home.file("password", "hunter2");
+    home.ok(&["server", "add", "web-1", "deploy@10.0.0.5", "--password-file", "password"]);
+    home.ok(&["server", "add", "web-2", "deploy@10.0.0.6"]);
+    for (name, credential) in [
+        ("web-1", ["--password-file", "password"]),
+        ("web-2", ["--password-file", "password"]),
+        ("web-2", ["--credential", "web-1"]),
+    ] {
+        home.run(&[&["server", "add", name, "deploy@10.0.0.7"][..], &credential].concat()).fails(
+            &home,
+            7,
+            &format!(
+                "error: a server named `{name}` exists already\n\nhint: change it with  birun server edit {name}\n"
+            ),
+        );
+    }
+    assert_eq!(home.ok(&["credential", "list", "-o", "name"]), "web-1\n");
+    assert_eq!(
+        home.json(&["audit", "list", "--action", "credential.create"])["items"].as_array().map(Vec::len),
+        Some(1)
     );
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("exit_8_when_the_wait_timed_out", &[], still_running);
     suite.plain("exit_9_when_it_may_be_seen_but_not_done", &[], forbidden);
     suite.plain("exit_130_when_interrupted", &[], interrupted);
+    suite.plain("exit_141_when_nobody_reads_stdout", &[], unread);
     suite.plain("exit_as_the_script_does_when_asked_to", &[], script_code);
 }
 
@@ -123,6 +124,15 @@ fn interrupted() {
     let ended = run.end();
     assert_eq!(ended.code, Some(130), "{ended:#?}");
     std::fs::write(home.work().join("go"), "").expect("a file");
+}
+
+fn unread() {
+    let home = Home::new();
+    let mut command = home.command(&["version"]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = command.stdout(writer).status().expect("birun ends");
+    assert_eq!(status.code(), Some(141));
 }
 
 fn script_code() {

@@ -2,7 +2,7 @@
 
 use birun_core::testing::harness::Suite;
 
-use crate::birun::{Home, content_of, lives, step_processes, until};
+use crate::birun::{Home, content_of, lives, normal, step_processes, until};
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.plain("interrupt_cancels_a_local_run_and_its_whole_tree_dies", &[], local);
@@ -11,6 +11,7 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("interrupt_in_the_first_moments_leaves_nothing_behind", &[], early);
     suite.plain("cancel_reaches_what_a_killed_client_left", &[], orphan);
     suite.plain("what_a_killed_client_left_is_ended_by_the_next_one", &[], killed);
+    suite.plain("what_a_killed_client_left_keeps_no_other_one_waiting", &[], handed_over);
 }
 
 /// A script with a child of its own; both write down who they are.
@@ -25,7 +26,8 @@ fn local() {
     ended.fails(
         &home,
         3,
-        "execution <id> · tree.sh · local\ncancelling; Ctrl-C again to kill at once\ncancelled (<time>)\n",
+        "execution <id> · tree.sh · local\ncancelling; Ctrl-C again to kill at once\ncancelled (<time>)\n\
+         hint: retry it with  birun execution retry <id>\n",
     );
     assert!(!pids.iter().any(|pid| lives(pid)), "{pids:?}");
     assert_eq!(home.json(&["execution", "list"])["items"][0]["status"], "cancelled");
@@ -109,4 +111,30 @@ fn killed() {
     });
     assert!(!pids.iter().any(|pid| lives(pid)), "{pids:?}");
     assert_eq!(step_processes(&home), [0_u32; 0]);
+}
+
+fn handed_over() {
+    let home = Home::new();
+    home.file("long.sh", "echo $BIRUN_ATTEMPT >> attempts; while [ ! -e go ]; do sleep 0.05; done");
+    home.ok(&["script", "create", "long", "--file", "long.sh", "--on", "local", "--on-lost", "retry"]);
+    let run = home.start(&["run", "long"]);
+    content_of(&home.work().join("attempts"));
+    run.signal("KILL");
+    run.end();
+    let next = home.run(&["run", &home.file("next.sh", "true")]);
+    assert_eq!(next.code, Some(0), "{next:#?}");
+    assert_eq!(
+        normal(&next.err, &home),
+        "a worker of its own goes on with what dead processes left\n\
+         execution <id> · next.sh · local\nsucceeded (<time>)\n"
+    );
+    let orphan = || home.json(&["execution", "list"])["items"][1].clone();
+    assert!(!matches!(orphan()["status"].as_str(), Some("succeeded" | "lost" | "failed")), "{:#}", orphan());
+    // Taken over at once, and by nobody who is in a hurry.
+    until("the second attempt", || {
+        let attempts = std::fs::read_to_string(home.work().join("attempts")).expect("a file");
+        (attempts.lines().count() == 2).then_some(())
+    });
+    std::fs::write(home.work().join("go"), "").expect("a file");
+    until("the end of the orphan", || (orphan()["status"] == "succeeded").then_some(()));
 }

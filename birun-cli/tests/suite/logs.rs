@@ -25,6 +25,8 @@ fn unknown_target() {
 }
 
 /// The text that stands for nobody driving an execution.
+/// What can be done after an end without success.
+const RETRY: &str = "hint: retry it with  birun execution retry <id>\n";
 const GONE: &str = "its worker is gone; the next  birun run,  birun worker  or  birun serve  takes it over";
 
 fn orphan() {
@@ -54,7 +56,7 @@ fn orphan() {
     let told: String = told.split_inclusive('\n').filter(|line| !line.starts_with("queued: ")).collect();
     assert_eq!(
         normal(&told, &home),
-        format!("running: {GONE}\nlost: its worker died while it ran (<time>)\n"),
+        format!("running: {GONE}\nlost: its worker died while it ran (<time>)\n{RETRY}"),
         "whoever follows sees the end too"
     );
     until("the end of the script", || (!lives(&pid)).then_some(()));
@@ -70,7 +72,7 @@ fn end() {
     for raw in [&[][..], &["--raw"]] {
         let ended = home.run(&[&["logs", &id, "-f"], raw].concat());
         assert_eq!((ended.code, ended.text().as_str()), (Some(0), "one\n"), "{ended:#?}");
-        assert_eq!(normal(&ended.err, &home), "failed: exit code 7 (<time>)\n");
+        assert_eq!(normal(&ended.err, &home), format!("failed: exit code 7 (<time>)\n{RETRY}"));
     }
     for silent in [&["logs", &id][..], &["logs", &id, "-f", "-q"], &["logs", &id, "-f", "-o", "jsonl"]] {
         assert_eq!(home.run(silent).err, "", "{silent:?}");

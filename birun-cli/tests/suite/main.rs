@@ -22,6 +22,7 @@ mod secrets;
 mod serve;
 mod ssh;
 mod storm;
+mod tls;
 mod volume;
 mod witness;
 
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
     logs::add(&mut suite);
     secrets::add(&mut suite);
     serve::add(&mut suite);
+    tls::add(&mut suite);
     ssh::add(&mut suite);
     kill::add(&mut suite);
     storm::add(&mut suite);

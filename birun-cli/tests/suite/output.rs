@@ -3,7 +3,7 @@
 use birun_core::testing::harness::Suite;
 use serde_json::Value;
 
-use crate::birun::{Home, normal};
+use crate::birun::{Home, content_of, normal, until};
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.plain("run_writes_stdout_and_stderr_byte_for_byte", &[], byte_for_byte);
@@ -17,7 +17,13 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("exec_quotes_each_of_several_words", &[], exec_words);
     suite.plain("logs_show_what_run_showed", &[], logs);
     suite.plain("logs_show_lines_that_match_with_their_instants", &[], logs_grep);
-    suite.plain("output_that_nobody_reads_does_not_stop_the_run", &[], broken_pipe);
+    suite.plain("output_that_nobody_reads_cancels_a_run_that_lives_here", &[], unread);
+    suite.plain("output_that_nobody_reads_ends_the_following_of_a_server", &[], unread_over_server);
+    suite.plain("output_that_cannot_be_written_is_told_and_cancels", &[], unwritable);
+    suite.plain("a_list_that_nobody_reads_ends_like_any_program", &[], unread_list);
+    suite.plain("remarks_of_birun_are_marked_and_not_for_the_quiet", &[], remarks);
+    suite.plain("a_key_that_was_used_before_is_told", &[], repeated);
+    suite.plain("watching_once_more_under_a_key_ends_nothing", &[], repeated_elsewhere);
     suite.plain("lists_have_every_form", &[], lists);
     suite.plain("a_dry_run_prints_the_request_and_sends_nothing", &[], dry_run);
     suite.plain("a_failed_run_says_how_it_failed", &[], failed_run);
@@ -123,14 +129,104 @@ fn logs_grep() {
     assert_eq!(lines, ["two", "th\\u{1b}[31mree"]);
 }
 
-fn broken_pipe() {
+/// Runs birun with its stdout in a place of the shell's, and gives its exit code and its stderr.
+fn piped(home: &Home, args: &str, place: &str) -> (String, String) {
+    let birun = crate::birun::binary();
+    let line = format!("{{ {} {args}; echo $? > code; }} {place}", birun.display());
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &line]).current_dir(home.work()).env_clear().env("PATH", "/usr/bin:/bin");
+    shell.env("HOME", home.work().parent().expect("a home")).env("USER", "ana");
+    let output = shell.output().expect("sh runs");
+    (content_of(&home.work().join("code")), normal(&String::from_utf8_lossy(&output.stderr), home))
+}
+
+fn unread() {
     let home = Home::new();
-    let script = home.file("long.sh", "yes | head -c 3000000; touch ended");
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", &format!("{} run {script} | head -n 1; test -e ended", crate::birun::binary().display())]);
-    command.current_dir(home.work()).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", home.work().join(".."));
-    let output = command.output().expect("sh runs");
-    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(0), &b"y\n"[..]), "{output:?}");
+    let (code, err) = piped(&home, "exec --on local -- yes", "| head -n 1");
+    assert_eq!(code, "141\n", "{err}");
+    assert_eq!(err, "execution <id> · yes · local\ncancelling; Ctrl-C again to kill at once\ncancelled (<time>)\n");
+    assert_eq!(home.json(&["execution", "list"])["items"][0]["status"], "cancelled");
+    assert_eq!(piped(&home, "exec -q --on local -- yes", "| head -n 1"), ("141\n".to_owned(), String::new()));
+}
+
+fn unread_over_server() {
+    let home = Home::new();
+    let _serve = home.serve(&[]);
+    let (code, err) =
+        piped(&home, "exec --on local -- 'while [ ! -e go ]; do echo y; sleep 0.01; done'", "| head -n 1");
+    assert_eq!(code, "141\n", "{err}");
+    assert!(err.contains("\nexecution <id> goes on\nhint: cancel it with "), "{err}");
+    let execution = || home.json(&["execution", "list"])["items"][0].clone();
+    assert_eq!(execution()["status"], "running");
+    std::fs::write(home.work().join("go"), "").expect("a file");
+    until("the end", || (execution()["status"] == "succeeded").then_some(()));
+}
+
+fn unwritable() {
+    let home = Home::new();
+    let (code, err) = piped(&home, "exec --on local -- yes", "> /dev/full");
+    assert_eq!(code, "1\n", "{err}");
+    assert_eq!(
+        err,
+        "execution <id> · yes · local\n\
+         error: cannot write to stdout\n  caused by: No space left on device (os error 28)\n\
+         cancelling; Ctrl-C again to kill at once\ncancelled (<time>)\n"
+    );
+    let id = home.ok(&["execution", "list", "-o", "name"]);
+    let (code, err) = piped(&home, &format!("logs {}", id.trim()), "> /dev/full");
+    assert_eq!(
+        (code.as_str(), err.as_str()),
+        ("1\n", "error: cannot write to stdout\n  caused by: No space left on device (os error 28)\n")
+    );
+}
+
+fn unread_list() {
+    let home = Home::new();
+    home.ok(&["group", "create", "db"]);
+    let (code, err) = piped(&home, "group list", "| { exec <&-; while [ ! -s code ]; do sleep 0.01; done; }");
+    assert_eq!((code.as_str(), err.as_str()), ("141\n", ""));
+}
+
+fn remarks() {
+    let home = Home::new();
+    let script = home.file("leaves.sh", "sleep 600 & echo hi");
+    home.ok(&["script", "create", "leaves", "--file", &script, "--on", "local", "--grace", "100ms"]);
+    let ended = home.run(&["run", "leaves"]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "hi\n"), "{ended:#?}");
+    let mark = "[birun: processes that the program left behind held its output open; they were ended]\n";
+    assert!(ended.err.contains(mark), "{ended:#?}");
+    let quiet = home.run(&["run", "-q", "leaves"]);
+    assert_eq!((quiet.text().as_str(), quiet.err.as_str()), ("hi\n", ""));
+}
+
+fn repeated() {
+    let home = Home::new();
+    let run = ["run", &home.file("once.sh", "echo hi"), "--idempotency-key", "key-1"];
+    let first = home.run(&run);
+    assert_eq!(normal(&first.err, &home), "execution <id> · once.sh · local\nsucceeded (<time>)\n");
+    let again = home.run(&run);
+    assert_eq!((again.code, again.text().as_str()), (Some(0), "hi\n"), "its output is shown again");
+    assert_eq!(
+        normal(&again.err, &home),
+        "this key was used before: nothing new is started, this is execution <id>\n\
+         execution <id> · once.sh · local\nsucceeded (<time>)\n"
+    );
+    assert_eq!(home.json(&["execution", "list"])["items"].as_array().map(Vec::len), Some(1));
+}
+
+/// What an earlier request started lives elsewhere: who watches it once more ends it with nothing.
+fn repeated_elsewhere() {
+    let home = Home::new();
+    let script = home.file("y.sh", "while [ ! -e go ]; do echo y; sleep 0.01; done");
+    let first = home.start(&["run", "-q", &script, "--idempotency-key", "key-1"]);
+    let execution = || home.json(&["execution", "list"])["items"][0].clone();
+    until("the first one", || (execution()["status"] == "running").then_some(()));
+    let (code, err) = piped(&home, "run ./y.sh --idempotency-key key-1", "| head -n 1");
+    assert_eq!(code, "141\n", "{err}");
+    assert!(err.contains("\nexecution <id> goes on\n"), "{err}");
+    std::fs::write(home.work().join("go"), "").expect("a file");
+    assert_eq!(first.end().code, Some(0));
+    assert_eq!(execution()["status"], "succeeded");
 }
 
 fn lists() {
@@ -171,9 +267,11 @@ fn dry_run() {
 fn failed_run() {
     let home = Home::new();
     let ended = home.run(&["run", &home.file("bad.sh", "exit 7")]);
-    ended.fails(&home, 5, "execution <id> · bad.sh · local\nfailed: exit code 7 (<time>)\n");
+    let retry = "hint: retry it with  birun execution retry <id>\n";
+    ended.fails(&home, 5, &format!("execution <id> · bad.sh · local\nfailed: exit code 7 (<time>)\n{retry}"));
     let ended = home.run(&["run", &home.file("killed.sh", "kill -s SEGV $$")]);
-    ended.fails(&home, 5, "execution <id> · killed.sh · local\nfailed: killed by signal SEGV (<time>)\n");
+    let told = format!("execution <id> · killed.sh · local\nfailed: killed by signal SEGV (<time>)\n{retry}");
+    ended.fails(&home, 5, &told);
 }
 
 fn versions() {

@@ -1,11 +1,13 @@
 //! `birun serve`, and the same commands against it.
 
+use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use birun_core::testing::harness::{Need, Suite};
 
 use crate::api::Api;
-use crate::birun::{Home, content_of, until};
+use crate::birun::{Home, Started, content_of, normal, until};
 
 pub(crate) fn add(suite: &mut Suite) {
     suite.plain("client_finds_the_server_that_owns_the_directory", &[], found);
@@ -19,6 +21,9 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("serve_stops_what_runs_when_told_twice", &[], drain_twice);
     suite.plain("follower_survives_a_restart_of_the_server", &[], restart);
     suite.plain("follower_finds_its_server_again", &[], found_again);
+    suite.plain("lost_server_is_told_once_and_followed_on_when_it_is_back", &[], lost);
+    suite.plain("interrupt_without_the_server_says_no_more_than_is_known", &[], lost_for_good);
+    suite.plain("no_follow_says_that_a_worker_was_started", &[], no_follow);
     suite.plain("scripts_do_not_see_the_address_of_the_database", &[], database_url);
     suite.plain("serve_under_a_path_is_found_there", &[], base_path);
     suite.plain("serve_answers_metrics_and_readiness", &[Need::program("curl")], metrics);
@@ -183,6 +188,74 @@ fn found_again() {
     let ended = run.end();
     assert_eq!((ended.code, ended.text().as_str()), (Some(0), "one\ntwo\n"), "{ended:#?}");
     drop((again, worker));
+}
+
+/// A script that writes another line when it may.
+const TWO: &str = "echo one; touch one; while [ ! -e go ]; do sleep 0.05; done; echo two";
+
+/// Starts a command whose stderr goes into a file, and waits until its script has begun.
+fn followed(home: &Home, args: &[&str], env: &[(&str, &str)]) -> (Started, std::path::PathBuf) {
+    let told = home.work().join("told");
+    let mut command = home.command(args);
+    command.envs(env.iter().copied()).stdout(Stdio::piped()).stderr(File::create(&told).expect("a file"));
+    let run = Started::of(command.spawn().expect("birun starts"));
+    until("the first line", || home.work().join("one").exists().then_some(()));
+    (run, told)
+}
+
+fn until_told(told: &std::path::Path, text: &str) {
+    until(text, || std::fs::read_to_string(told).expect("a file").contains(text).then_some(()));
+}
+
+fn lost() {
+    for named in [false, true] {
+        let home = Home::new();
+        home.file("token", "0123456789abcdef\n");
+        let serve = home.serve(&["--roles", "api", "--token-file", "token"]);
+        let worker = home.start(&["worker"]);
+        let env = [("BIRUN_SERVER", serve.address.as_str()), ("BIRUN_TOKEN", serve.token.as_str())];
+        let (run, told) = followed(&home, &["run", &home.file("two.sh", TWO)], if named { &env } else { &[] });
+        let listen = serve.address.trim_start_matches("http://").to_owned();
+        serve.process.signal("KILL");
+        serve.process.end();
+        until_told(&told, "connection lost: ");
+        std::fs::write(home.work().join("go"), "").expect("a file");
+        let again = home.start(&["serve", "--roles", "api", "--token-file", "token", "--listen", &listen]);
+        let ended = run.end();
+        let told = std::fs::read_to_string(told).expect("a file");
+        assert_eq!((ended.code, ended.text().as_str()), (Some(0), "one\ntwo\n"), "{ended:#?} {told}");
+        assert_eq!(
+            normal(&told, &home),
+            "execution <id> · two.sh · local\n\
+             connection lost: cannot reach http://127.0.0.1:<port>; trying again for 1m\n\
+             connected again\nsucceeded (<time>)\n",
+        );
+        drop((again, worker));
+    }
+}
+
+fn lost_for_good() {
+    let home = Home::new();
+    let serve = home.serve(&[]);
+    let (run, told) = followed(&home, &["run", &home.file("two.sh", TWO)], &[]);
+    serve.process.signal("KILL");
+    serve.process.end();
+    until_told(&told, "connection lost: ");
+    run.signal("INT");
+    assert_eq!(run.end().code, Some(130));
+    let told = normal(&std::fs::read_to_string(told).expect("a file"), &home);
+    let last =
+        "execution <id> goes on only while a server or a worker runs; follow it again with  birun logs <id> -f\n";
+    assert!(told.ends_with(last), "{told}");
+    std::fs::write(home.work().join("go"), "").expect("a file");
+}
+
+fn no_follow() {
+    let home = Home::new();
+    let started = home.json(&["run", "--no-follow", &home.file("x.sh", "true")]);
+    assert_eq!(started["why"], "waits for the worker that was started for it", "{started:#}");
+    let id = started["id"].as_str().expect("an id");
+    until("the end", || (home.json(&["execution", "get", id])["status"] == "succeeded").then_some(()));
 }
 
 fn database_url() {

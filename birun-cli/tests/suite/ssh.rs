@@ -5,7 +5,7 @@ use birun_core::testing::harness::{Need, Suite};
 use birun_exec::testing::Sshd;
 use serde_json::Value;
 
-use crate::birun::{Home, normal};
+use crate::birun::{Home, content_of, lives, normal, signal};
 
 pub(crate) fn add(suite: &mut Suite) {
     let sshd = [Need::new("sshd", Sshd::program().is_some())];
@@ -14,7 +14,10 @@ pub(crate) fn add(suite: &mut Suite) {
     suite.plain("changed_host_key_is_refused_with_both_fingerprints", &sshd, changed_key);
     suite.plain("approved_host_key_replaces_the_one_before", &sshd, replaced_key);
     suite.plain("several_targets_are_told_apart", &sshd, several);
+    suite.plain("failover_goes_on_to_the_first_target_that_succeeds", &sshd, failover);
+    suite.plain("servers_in_maintenance_are_left_out", &sshd, maintenance);
     suite.plain("unreachable_host_names_the_stage", &[], unreachable);
+    suite.plain("unconfirmed_kill_is_told_wherever_the_end_is", &sshd, unconfirmed_kill);
     suite.plain("retry_runs_what_did_not_succeed", &sshd, retry);
 }
 
@@ -65,6 +68,9 @@ fn whole_way() {
         "--trust-host-key",
     ]);
     assert_eq!(added.code, Some(0), "{added:#?}");
+    let key = &fleet.sshd.host_keys()[0];
+    let told = format!("added server web-1\ntrusted the host key of web-1: {} {}\n", key.algorithm, key.fingerprint);
+    assert_eq!(added.err, told);
     let stages: Vec<(String, String)> = added
         .text()
         .lines()
@@ -104,7 +110,8 @@ fn unknown_key() {
             "execution <id> · true · web-1\nfailed: 127.0.0.1:<port>: no host key is approved for web-1; \
              it offers ssh-ed25519 {offered} (<time>)\n\
              hint: compare the fingerprint with the server's own, then run  \
-             birun server host-key approve web-1 {offered}\n"
+             birun server host-key approve web-1 {offered}\n\
+             hint: retry it with  birun execution retry <id>\n"
         ),
     );
     let stranger = home.run(&["server", "host-key", "approve", "web-1", "SHA256:none"]);
@@ -134,7 +141,8 @@ fn changed_key() {
         5,
         &format!(
             "execution <id> · touch ran · web-1\nfailed: 127.0.0.1:<port>: the host key of web-1 changed: \
-             expected {OTHER_FINGERPRINT}, it offers ssh-ed25519 {offered} (<time>)\n{hint}"
+             expected {OTHER_FINGERPRINT}, it offers ssh-ed25519 {offered} (<time>)\n{hint}\
+             hint: retry it with  birun execution retry <id>\n"
         ),
     );
     let tested = home.run(&["server", "test", "web-1"]);
@@ -190,6 +198,58 @@ fn several() {
     assert!(err.ends_with("✔ web-1 <time>   ✔ web-2 <time>\nsucceeded: 2 succeeded (<time>)\n"), "{err}");
 }
 
+fn failover() {
+    let fleet = Fleet::new();
+    for name in ["web-1", "web-2", "web-3"] {
+        fleet.add(name, "prod");
+    }
+    let home = &fleet.home;
+    home.ok(&["server", "add", "dead", "root@127.0.0.1:1", "--credential", "web-1", "--tag", "prod"]);
+    home.ok(&["server", "edit", "web-3", "--tag", "primary"]);
+    let ended = home.run(&[
+        "exec",
+        "--on",
+        "tag:prod",
+        "--failover",
+        "--first",
+        "primary",
+        "--skip-unreachable",
+        "--",
+        "echo $BIRUN_TARGET",
+    ]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "web-3 │ web-3\n"), "{ended:#?}");
+    let ended = home.run(&["exec", "--on", "tag:prod", "--failover", "--", "echo $BIRUN_TARGET"]);
+    assert_eq!((ended.code, ended.text().as_str()), (Some(0), "web-1 │ web-1\n"), "{ended:#?}");
+    assert!(ended.err.contains("succeeded: 1 succeeded, 1 unreachable, 2 skipped"), "{ended:#?}");
+}
+
+fn maintenance() {
+    let fleet = Fleet::new();
+    fleet.add("web-1", "prod");
+    fleet.add("web-2", "prod");
+    let home = &fleet.home;
+    home.ok(&["server", "edit", "web-2", "--maintenance"]);
+    assert_eq!(home.json(&["server", "get", "web-2"])["maintenance"], true);
+    let preview = home.run(&["exec", "--on", "tag:prod", "--batch", "1", "--preview", "--", "true"]);
+    assert_eq!(preview.code, Some(0), "{preview:#?}");
+    let table = preview.text();
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1..], [vec!["web-1", "1"], vec!["web-2", "2", "maintenance"]], "{preview:#?}");
+    assert_eq!(preview.err, "2 targets (1 left out), at most 10 at once, batches: 2; nothing was started\n");
+    assert_eq!(home.json(&["execution", "list"])["items"].as_array().map(Vec::len), Some(0));
+    let ended = home.run(&["exec", "--on", "tag:prod", "--", "true"]);
+    assert_eq!(ended.code, Some(0), "{ended:#?}");
+    assert!(ended.err.contains("succeeded: 1 succeeded, 1 skipped"), "{ended:#?}");
+    home.run(&["exec", "--on", "web-2", "--", "true"]).fails(
+        home,
+        6,
+        "error: every server that `web-2` names is in maintenance\n\n\
+         hint: end it with  birun server edit NAME --no-maintenance\n",
+    );
+    home.ok(&["server", "edit", "web-2", "--no-maintenance"]);
+    assert_eq!(home.run(&["exec", "--on", "web-2", "--", "true"]).code, Some(0));
+}
+
 fn unreachable() {
     let home = Home::new();
     home.file("password", "hunter2");
@@ -197,6 +257,14 @@ fn unreachable() {
     let ended = home.run(&["exec", "--on", "db-1", "--", "true"]);
     assert_eq!(ended.code, Some(5), "{ended:#?}");
     assert!(ended.err.contains("connect 127.0.0.1:1: "), "{ended:#?}");
+    let id = home.ok(&["execution", "list", "-o", "name"]);
+    let logs = home.run(&["logs", id.trim()]);
+    assert_eq!((logs.code, logs.text().as_str()), (Some(0), ""), "{logs:#?}");
+    assert!(logs.err.starts_with("db-1: unreachable: connect 127.0.0.1:1: "), "{logs:#?}");
+    assert_eq!(logs.err.lines().count(), 1, "{logs:#?}");
+    let followed = home.run(&["logs", id.trim(), "-f"]).err;
+    assert_eq!(followed.matches("connect 127.0.0.1:1: ").count(), 1, "{followed}");
+    assert_eq!(home.run(&["logs", "-q", id.trim()]).err, "");
     let tested = home.run(&["server", "test", "db-1", "-o", "json"]);
     assert_eq!(tested.code, Some(1), "{tested:#?}");
     let probe: Value = serde_json::from_str(&tested.text()).expect("JSON");
@@ -224,4 +292,31 @@ fn retry() {
     }
     let id = home.ok(&["execution", "list", "-o", "name"]);
     assert_eq!(home.ok(&["execution", "retry", "-q", id.trim(), "--failed-only"]), "hi\n");
+    assert_eq!(home.json(&["execution", "list"])["items"][0]["targets"], "web-2");
+}
+
+/// The client dies, and its server is out of reach when the next one looks after what it left.
+fn unconfirmed_kill() {
+    let fleet = Fleet::new();
+    fleet.add("web-1", "prod");
+    let home = &fleet.home;
+    let pid = home.work().join("pid");
+    let run = home.start(&["exec", "--on", "web-1", "--", &format!("echo $$ > {}; exec sleep 60", pid.display())]);
+    let process = content_of(&pid);
+    run.signal("KILL");
+    run.end();
+    home.ok(&["server", "edit", "web-1", "--address", "root@127.0.0.1:1"]);
+    home.ok(&["worker", "--until-idle"]);
+    let id = home.ok(&["execution", "list", "-o", "name"]);
+    let card = home.ok(&["execution", "get", id.trim()]);
+    assert!(normal(&card, home).contains("unconfirmed on web-1; see  birun execution steps <id>\n"), "{card}");
+    for told in [home.ok(&["execution", "steps", id.trim()]), home.run(&["logs", id.trim(), "-f"]).err] {
+        assert_eq!(told.matches("kill -KILL $(grep").count(), 1, "{told}");
+        assert_eq!(told.matches("its processes may still run").count(), 1, "{told}");
+    }
+    let logs = home.run(&["logs", id.trim()]);
+    assert_eq!(logs.err, "web-1: lost: its worker died while it ran; its processes may still run\n");
+    if lives(&process) {
+        signal(process.trim().parse().expect("a number"), "KILL");
+    }
 }

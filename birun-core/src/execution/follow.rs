@@ -142,6 +142,7 @@ pub struct RunHandle {
     shared: Arc<Shared>,
     scope: Scope,
     accepted: Execution,
+    accepted_before: bool,
     pulses: watch::Receiver<News>,
 }
 
@@ -184,7 +185,12 @@ impl RunHandle {
         accepted: Execution,
         pulses: watch::Receiver<News>,
     ) -> Self {
-        Self { shared, scope, accepted, pulses }
+        Self { shared, scope, accepted, accepted_before: false, pulses }
+    }
+
+    /// The same handle, on what an earlier request under the same idempotency key was answered with.
+    pub(crate) fn of_an_earlier_request(self) -> Self {
+        Self { accepted_before: true, ..self }
     }
 
     /// The execution's id.
@@ -197,6 +203,12 @@ impl RunHandle {
     #[must_use]
     pub const fn execution(&self) -> &Execution {
         &self.accepted
+    }
+
+    /// Whether nothing new was accepted: the same request was, before, under its idempotency key.
+    #[must_use]
+    pub const fn was_accepted_before(&self) -> bool {
+        self.accepted_before
     }
 
     /// Everything that happens, from the beginning; ends by itself after the last byte of output

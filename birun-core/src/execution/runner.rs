@@ -25,7 +25,7 @@ use crate::execution::state::{Outcome, Progress, judge_orphan, until};
 use crate::execution::step::{Attempt, Finished, Task, attempt};
 use crate::execution::worker::Signals;
 use crate::execution::{
-    Claimed, Execution, Executor, Finish, Kill, LogCursor, LogStore, Program, Reason, Step, StepEnd, StepNote,
+    Claimed, Ending, Execution, Executor, Finish, Kill, LogCursor, LogStore, Program, Reason, Step, StepEnd, StepNote,
     StepStart, StepStatus, Stream, Target, metrics,
 };
 use crate::gate::Scope;
@@ -348,10 +348,10 @@ impl Runner {
         match (&self.execution.plan.program, &self.means.content) {
             (Program::Job { name }, _) => match self.shared.jobs.get(name) {
                 Some(job) => Task::job(job.clone(), &self.execution, step, &self.means.secrets),
-                None => Task::Impossible(Error::new(
+                None => Task::Impossible(Ending::NotStarted(Error::new(
                     ErrorCode::NotRegistered,
                     format!("no job is named `{name}` in this worker"),
-                )),
+                ))),
             },
             (Program::Script { interpreter, .. }, Some(content)) => match self.reach(step) {
                 Ok((executor, target)) => {
@@ -366,10 +366,12 @@ impl Runner {
                     };
                     Task::work(executor, work, self.trust())
                 }
-                Err(why) => Task::Impossible(why),
+                Err(why) if why.code() == ErrorCode::ServerDeleted => Task::Impossible(Ending::Unreachable(why)),
+                Err(why) => Task::Impossible(Ending::NotStarted(why)),
             },
             (Program::Script { .. }, None) => {
-                Task::Impossible(Error::new(ErrorCode::NotFound, "the script's body is gone"))
+                let why = Error::new(ErrorCode::NotFound, "the script's body is gone");
+                Task::Impossible(Ending::NotStarted(why))
             }
         }
     }
@@ -394,7 +396,7 @@ impl Runner {
         match self.means.servers.get(&id) {
             Some(Ok(server)) => Ok(Target::Server(Arc::clone(server))),
             Some(Err(error)) => Err(Error::new(error.code(), error.to_string())),
-            None => Err(Error::new(ErrorCode::NotFound, format!("server `{}` was deleted", step.target))),
+            None => Err(Error::new(ErrorCode::ServerDeleted, format!("server `{}` was deleted", step.target))),
         }
     }
 

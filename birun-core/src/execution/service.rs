@@ -277,13 +277,12 @@ fn lives(id: WorkerId, workers: &[Worker]) -> bool {
     workers.iter().any(|worker| worker.alive && worker.registration.id == id)
 }
 
-/// Whether a worker may take a queued execution: what is nobody's or its own, and what was kept for a worker that died.
+/// Whether a worker may take a queued execution: its own, and if it takes more than that, what is
+/// nobody's and what was kept for a worker that died.
 fn can_take(worker: &Worker, execution: &Execution, workers: &[Worker]) -> bool {
-    let may = match execution.home {
-        None => !worker.registration.home_only,
-        Some(home) => home == worker.registration.id || !lives(home, workers),
-    };
-    worker.alive && may
+    let own = execution.home == Some(worker.registration.id);
+    let left = execution.home.is_none_or(|home| !lives(home, workers));
+    worker.alive && (own || (left && !worker.registration.home_only))
 }
 
 /// Why a running execution does not go on: whoever drove it died, and nobody has taken it over yet.
@@ -291,8 +290,10 @@ fn orphaned(execution: &Execution, workers: &[Worker]) -> Option<&'static str> {
     if execution.worker.is_none_or(|worker| lives(worker, workers)) {
         return None;
     }
-    Some(if workers.iter().any(|worker| worker.alive) {
+    Some(if workers.iter().any(|worker| worker.alive && !worker.registration.home_only) {
         "its worker is gone; another worker takes it over"
+    } else if execution.home.is_none() {
+        "its worker is gone; the next  birun worker  or  birun serve  takes it over"
     } else {
         "its worker is gone; the next  birun run,  birun worker  or  birun serve  takes it over"
     })

@@ -36,8 +36,8 @@ pub(super) enum Task {
     Work { executor: Arc<dyn Executor>, work: Box<Work>, trust: Arc<dyn HostTrust>, handle: Handle },
     /// A closure.
     Job { job: Job, call: JobCall },
-    /// Nothing: it cannot be done, for this reason.
-    Impossible(Error),
+    /// Nothing: it cannot be done, and ends like this.
+    Impossible(Ending),
 }
 
 /// What a closure is called with.
@@ -53,7 +53,6 @@ pub(super) struct JobCall {
 enum Ended {
     Work(Ending),
     Job(Result<(), JobError>),
-    Impossible(Error),
 }
 
 /// An attempt that has ended.
@@ -68,11 +67,11 @@ impl Task {
     pub(super) fn work(executor: Arc<dyn Executor>, work: Work, trust: Arc<dyn HostTrust>) -> Self {
         match catch_unwind(AssertUnwindSafe(|| executor.handle(&work))) {
             Ok(handle) => Self::Work { executor, work: Box::new(work), trust, handle },
-            Err(panic) => Self::Impossible(Error::internal(format!(
+            Err(panic) => Self::Impossible(Ending::NotStarted(Error::internal(format!(
                 "the executor `{}` panicked before anything was started: {}",
                 executor.name(),
                 said(panic.as_ref())
-            ))),
+            )))),
         }
     }
 
@@ -113,7 +112,7 @@ impl Task {
                 Ended::Work(executor.run(*work, WorkIo { output, stop, trust, waits }).await)
             }
             Self::Job { job, call } => run_job(&job, call, output, stop, clock).await,
-            Self::Impossible(why) => Ended::Impossible(why),
+            Self::Impossible(ending) => Ended::Work(ending),
         }
     }
 }
@@ -203,7 +202,6 @@ async fn judge(
             if unseen { kill_unseen(outcome, leftover, halt).await } else { outcome }
         }
         Ok(Ended::Job(result)) => judge_job(result, cause),
-        Ok(Ended::Impossible(why)) => impossible(&why),
         Err(panic) => kill_unseen(panicked(panic.as_ref()), leftover, halt).await,
     }
 }
@@ -294,14 +292,6 @@ fn judge_job(result: Result<(), JobError>, cause: Option<StopCause>) -> Outcome 
         (Err(error), None) => {
             Outcome { detail: Some(error.to_string()), ..Outcome::plain(StepStatus::Failed, Some(Reason::JobFailed)) }
         }
-    }
-}
-
-fn impossible(why: &Error) -> Outcome {
-    Outcome {
-        detail: Some(why.to_string()),
-        error: Some(why.code()),
-        ..Outcome::plain(StepStatus::Failed, Some(Reason::SpawnFailed))
     }
 }
 

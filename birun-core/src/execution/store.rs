@@ -169,7 +169,7 @@ pub struct WorkerRegistration {
     pub name: String,
     /// How many executions it drives at once.
     pub slots: u32,
-    /// Whether it takes only executions whose home it is, and those whose home died.
+    /// Whether it takes only executions whose home it is.
     pub home_only: bool,
     /// When it started.
     pub started_at: DateTime<Utc>,
@@ -262,6 +262,10 @@ pub trait QueueStore {
 
     /// When the next execution that this worker may take is due, if there is one.
     async fn next_wake(&self, scope: &Scope, worker: WorkerId) -> StoreResult<Option<DateTime<Utc>>>;
+
+    /// Whether something waits that was kept for a worker that is gone: any worker that does not take
+    /// only its own may have it.
+    async fn orphans_wait(&self, scope: &Scope) -> StoreResult<bool>;
 
     /// Shows that the worker lives, extends its leases, and tells about each that is named here, and
     /// which others it holds.

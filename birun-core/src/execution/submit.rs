@@ -21,7 +21,7 @@ use crate::execution::{
 use crate::gate::{Gate, Scope};
 use crate::id::{ExecutionId, Selector, ServerId, StepId};
 use crate::identity::Permission;
-use crate::inventory::{Resolved, TargetExpr, TargetName, resolve};
+use crate::inventory::{Resolved, TargetExpr, TargetName, one_by_one, resolve};
 use crate::milestone;
 use crate::script::{BoundParams, Content, EnvName, RunSettings, bind};
 use crate::vault::{Place, Sealed, Secret};
@@ -107,7 +107,11 @@ impl Gate {
     /// Runs an ended execution again, with the same program, parameters and targets.
     ///
     /// With [`RetryOptions::failed_only`], only on targets where it did not succeed: failed, lost,
-    /// unreachable, timed out, cancelled, skipped or never started.
+    /// unreachable, timed out, cancelled, skipped or never started. Its `targets` then name these one by
+    /// one, in at most 4096 bytes: beyond that the rest is counted.
+    ///
+    /// A target is the very server of the first run, not whichever has its name now: one that was deleted
+    /// is `unreachable`, with the error `server_deleted`.
     ///
     /// # Errors
     /// `not_found`; `conflict` if it has not ended, if there is nothing to run again, or for an idempotency key
@@ -140,19 +144,26 @@ impl Gate {
             )
             .with_hint("leave out --failed-only to run all of them again"));
         }
+        let named = || one_by_one(steps.iter().map(|step| &step.target));
+        let targets = if options.failed_only { named() } else { old.targets.clone() };
+        let places = self.places_again(&scope, steps).await?;
+        check_left_out(&targets, &places)?;
+        let execution = Execution { targets, ..self.repeated(&old)? };
+        self.submit(&scope, (execution, None), places, idempotency).await
+    }
+
+    /// The places of earlier steps, in the same order. Maintenance may have begun since.
+    async fn places_again(&self, scope: &Scope, steps: Vec<Step>) -> Result<Vec<Destination>> {
         let ids: Vec<ServerId> = steps.iter().filter_map(|step| step.server_id).collect();
-        let servers = self.shared.store.servers_by_id(&scope, &ids).await?;
+        let servers = self.shared.store.servers_by_id(scope, &ids).await?;
         let out: HashSet<ServerId> =
-            servers.iter().filter(|server| server.maintenance).map(|server| server.id).collect();
+            servers.into_iter().filter(|server| server.maintenance).map(|server| server.id).collect();
         let places = steps.into_iter().map(|step| Destination {
             left_out: step.server_id.filter(|id| out.contains(id)).map(|_| Reason::Maintenance),
             name: step.target,
             server: step.server_id,
         });
-        let places: Vec<Destination> = places.collect();
-        check_left_out(&old.targets, &places)?;
-        let execution = self.repeated(&old)?;
-        self.submit(&scope, (execution, None), places, idempotency).await
+        Ok(places.collect())
     }
 
     async fn prepare(&self, scope: &Scope, run: &Run) -> Result<Prepared> {
@@ -357,7 +368,7 @@ impl Gate {
     async fn existing(&self, scope: &Scope, id: ExecutionId) -> Result<RunHandle> {
         let pulses = self.shared.hub.listen(id);
         let existing = self.shared.store.execution(scope, &id.into()).await?;
-        Ok(RunHandle::new(Arc::clone(&self.shared), scope.clone(), existing, pulses))
+        Ok(RunHandle::new(Arc::clone(&self.shared), scope.clone(), existing, pulses).of_an_earlier_request())
     }
 
     async fn check_queue(&self, scope: &Scope) -> Result<()> {

@@ -226,6 +226,19 @@ impl Running {
         drives.filter(|(lease, _)| lease.execution == id).for_each(|(_, signals)| signals.kill.cancel());
     }
 
+    /// Whether something waits that a dead worker left, and no worker that would take it over lives.
+    ///
+    /// # Errors
+    /// What storage answers.
+    pub async fn leaves_orphans(&self) -> Result<bool> {
+        let Some(WorkerLoop { shared, scope, .. }) = self.worker.as_deref() else { return Ok(false) };
+        if !shared.store.orphans_wait(scope).await? {
+            return Ok(false);
+        }
+        let workers = shared.store.workers(scope).await?;
+        Ok(!workers.iter().any(|worker| worker.alive && !worker.registration.home_only))
+    }
+
     /// Resolves when nothing is driven here and nothing is queued that this worker may take.
     pub async fn idle(&self) {
         let Some(worker) = &self.worker else { return };

@@ -23,6 +23,10 @@ pub fn advice(error: ErrorCode, server: &str, message: &str) -> Option<String> {
             "give the server a new host key; if the revocation was a mistake, forget it with  birun server host-key delete"
                 .to_owned()
         },
+        ErrorCode::ServerDeleted => {
+            "a retry runs on the very servers of the first run; to run on another one, start anew with  birun run  or  birun exec"
+                .to_owned()
+        }
         ErrorCode::ResolveFailed => "check the host name and the name servers of this machine".to_owned(),
         ErrorCode::ConnectTimeout => {
             "check address and port, and whether a firewall drops packets on the way".to_owned()

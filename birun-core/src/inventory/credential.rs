@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use chrono::{DateTime, Utc};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{CredentialId, ProjectId};
 use crate::name::Name;
 use crate::text_enum::text_enum;
@@ -70,6 +70,18 @@ impl OpenCredential {
             Self::PrivateKey { .. } => CredentialKind::PrivateKey,
             Self::Password(_) => CredentialKind::Password,
         }
+    }
+
+    /// Checks what holds of every value, whatever reads it.
+    ///
+    /// # Errors
+    /// `invalid` for an empty text.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (field, text) = match self {
+            Self::PrivateKey { key, .. } => ("private_key", key),
+            Self::Password(password) => ("password", password),
+        };
+        if text.expose().is_empty() { Err(Error::invalid_field(field, "is empty")) } else { Ok(()) }
     }
 
     /// Every text in it that must not be seen.

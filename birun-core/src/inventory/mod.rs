@@ -22,5 +22,6 @@ pub use server::{NewServer, Server, ServerFilter, ServerPatch};
 pub use service::Resolved;
 pub(crate) use service::{open_targets, resolve};
 pub use store::{CredentialStore, GroupStore, HostKeyStore, ServerStore};
+pub(crate) use target::one_by_one;
 pub use target::{Candidate, TargetExpr, TargetName};
 pub(crate) use trust::EngineTrust;

@@ -10,6 +10,9 @@ use std::str::FromStr;
 use crate::error::{Error, ErrorCode, Result};
 use crate::name::{Name, Tag};
 
+/// Longest expression, in bytes.
+const MAX_LEN: usize = 4096;
+
 const HELP: &str = "a target expression looks like  web-1,tag:prod&group:db,!web-3  (or: local, all)";
 
 /// Where something runs, as a person says it. Keeps the text as it was written.
@@ -99,6 +102,17 @@ impl TargetExpr {
         })
     }
 
+    /// Every server, tag and group that is named, each as an expression of its own.
+    pub fn named(&self) -> BTreeSet<String> {
+        let named = self.factors().filter_map(|factor| match &factor.atom {
+            Atom::Server(name) => Some(name.to_string()),
+            Atom::Tag(tag) => Some(format!("tag:{tag}")),
+            Atom::Group(name) => Some(format!("group:{name}")),
+            Atom::Local | Atom::All => None,
+        });
+        named.collect()
+    }
+
     fn factors(&self) -> impl Iterator<Item = &Factor> {
         self.include.iter().chain(&self.exclude).flatten()
     }
@@ -127,8 +141,8 @@ impl FromStr for TargetExpr {
 
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |why: String| Error::invalid_field("targets", why).with_hint(HELP);
-        if text.len() > 4096 {
-            return Err(refuse("longer than 4096 bytes".to_owned()));
+        if text.len() > MAX_LEN {
+            return Err(refuse(format!("longer than {MAX_LEN} bytes")));
         }
         let mut expr = Self { text: text.trim().to_owned(), include: Vec::new(), exclude: Vec::new() };
         for part in text.split(',') {
@@ -195,6 +209,23 @@ impl FromStr for TargetName {
     }
 }
 
+/// The expression that names these targets one by one.
+///
+/// Where that would be longer than an expression may be, the rest is counted. Such a text is none that
+/// parses, so that nobody runs on a part of what it stands for.
+#[must_use]
+pub(crate) fn one_by_one<'a>(targets: impl Iterator<Item = &'a TargetName>) -> String {
+    /// Room for the count.
+    const REST: usize = 40;
+    let names: Vec<String> = targets.map(ToString::to_string).collect();
+    let whole = names.join(",");
+    if whole.len() <= MAX_LEN {
+        return whole;
+    }
+    let told = whole.get(..MAX_LEN - REST).and_then(|head| head.rsplit_once(',')).map_or("", |(told, _)| told);
+    format!("{told} … and {} more", names.len() - told.split(',').count())
+}
+
 /// The error for an expression that matches nothing.
 #[must_use]
 pub(crate) fn nothing_matched(expr: &TargetExpr) -> Error {
@@ -250,6 +281,28 @@ mod tests {
         ] {
             assert_eq!(matches(expr), expected, "{expr}");
         }
+    }
+
+    #[test]
+    fn what_an_expression_names_is_told_once_each() {
+        let expr: TargetExpr = "web-1,tag:prod&!tag:web,!group:db,web-1,local,all".parse().unwrap();
+        assert_eq!(expr.named().into_iter().collect::<Vec<_>>(), ["group:db", "tag:prod", "tag:web", "web-1"]);
+    }
+
+    #[test]
+    fn targets_are_named_one_by_one_as_far_as_an_expression_goes() {
+        let named = |count: usize| -> Vec<TargetName> {
+            let servers = (0..count).map(|number| format!("web-{number:05}").parse().unwrap());
+            std::iter::once(TargetName::Local).chain(servers).collect()
+        };
+        assert_eq!(one_by_one(named(2).iter()), "local,web-00000,web-00001");
+        for (count, parses) in [(1, true), (409, true), (410, false), (10_000, false)] {
+            let text = one_by_one(named(count).iter());
+            assert!(text.len() <= MAX_LEN, "{count}: {}", text.len());
+            assert_eq!(text.parse::<TargetExpr>().is_ok(), parses, "{count}: {text}");
+        }
+        let text = one_by_one(named(10_000).iter());
+        assert!(text.starts_with("local,web-00000,") && text.ends_with(" … and 9595 more"), "{text}");
     }
 
     #[test]

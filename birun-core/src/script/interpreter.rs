@@ -6,6 +6,10 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::script::Content;
 
+/// What some editors put before a text to say that it is UTF-8. To a shell, and to whoever looks for
+/// `#!`, it is a part of the first word.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// What runs a script's body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Interpreter {
@@ -48,8 +52,12 @@ impl Interpreter {
     /// How to run this body.
     ///
     /// # Errors
-    /// `invalid` for a `#!` line that is not UTF-8 text with an absolute path.
+    /// `invalid` for a `#!` line that is not UTF-8 text with an absolute path, and for a byte order mark
+    /// that a shell would take for a part of the first word; other programs are given it with the rest.
     pub fn invocation(&self, content: &Content) -> Result<Invocation> {
+        if matches!(self, Self::Shebang | Self::Sh | Self::Bash) && content.as_str().starts_with(BYTE_ORDER_MARK) {
+            return Err(marked());
+        }
         match self {
             Self::Shebang => match content.as_str().strip_prefix("#!") {
                 Some(rest) => parse_shebang(rest.lines().next().unwrap_or_default()),
@@ -61,6 +69,11 @@ impl Interpreter {
             Self::Path(path) => Ok(Invocation::plain(path)),
         }
     }
+}
+
+fn marked() -> Error {
+    Error::invalid_field("content", "begins with a byte order mark (BOM), which hides the first line from the shell")
+        .with_hint(r"save it as UTF-8 without BOM, or take the mark away with  sed -i '1s/^\xEF\xBB\xBF//' FILE")
 }
 
 /// Reads a `#!` line as Linux does: a path, then everything else as one argument; `env NAME` is
@@ -153,6 +166,20 @@ mod tests {
         }
         for bad in ["#!python3\n", "#!\n", "#!/bin/\x1bsh\n"] {
             assert!(invocation(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_refused_where_it_hides_the_first_line() {
+        for (interpreter, refused) in
+            [("shebang", true), ("sh", true), ("bash", true), ("python3", false), ("/opt/ruby/bin/ruby", false)]
+        {
+            let interpreter: Interpreter = interpreter.parse().unwrap();
+            for body in ["\u{feff}#!/usr/bin/env python3\nprint(1)", "\u{feff}echo 1"] {
+                let found = interpreter.invocation(&Content::new(body).unwrap());
+                assert_eq!(found.is_err(), refused, "{interpreter} {body:?}");
+                assert!(found.err().is_none_or(|error| error.hint().is_some()));
+            }
         }
     }
 

@@ -255,6 +255,7 @@ pub(crate) async fn a_retry_of_the_failed_takes_the_failed_and_the_not_started()
         .await
         .expect("accepted");
     assert_eq!(again.execution().retry_of, Some(run.id()));
+    assert_eq!(again.execution().targets, "web-0000,web-0001,web-0002,web-0003");
     assert_eq!(again.outcome().await.expect("ends").execution.counts.total, 4);
     assert_eq!(fake.runs().len(), 2);
     let good = engine.gate().run(script("exit 0").on("web-0000")).await.expect("accepted");
@@ -265,6 +266,41 @@ pub(crate) async fn a_retry_of_the_failed_takes_the_failed_and_the_not_started()
         .await
         .expect_err("refused");
     assert_eq!(error.code(), ErrorCode::Conflict);
+    engine.shutdown().await.expect("it stops");
+}
+
+pub(crate) async fn a_retry_says_which_targets_it_runs_on() {
+    let (_fake, engine) = fleet(1).await;
+    let run = engine.gate().run(script("exit 1").on("tag:fleet")).await.expect("accepted");
+    run.outcome().await.expect("ends");
+    for (failed_only, targets) in [(true, "web-0000"), (false, "tag:fleet")] {
+        let options = RetryOptions { failed_only, ..RetryOptions::default() };
+        let again = engine.gate().retry(&run.id().into(), options).await.expect("accepted");
+        assert_eq!(again.execution().targets, targets);
+        again.outcome().await.expect("ends");
+    }
+    engine.shutdown().await.expect("it stops");
+}
+
+pub(crate) async fn a_server_that_was_deleted_is_told_and_not_tried_again() {
+    let (fake, engine) = fleet(1).await;
+    let twice = settings(|settings| {
+        settings.retry.max_attempts = 2;
+        settings.retry.backoff.initial_ms = 1;
+    });
+    let run = engine.gate().run(script("exit 1").on("tag:fleet").settings(twice)).await.expect("accepted");
+    run.outcome().await.expect("ends");
+    assert_eq!(fake.runs().len(), 2);
+    let doomed = "web-0000".parse().expect("a name");
+    engine.gate().delete_server(&doomed, None).await.expect("deleted");
+    // Whoever has the name now is another server.
+    engine.gate().create_server(server(0)).await.expect("created");
+    let again = engine.gate().retry(&run.id().into(), RetryOptions::default()).await.expect("accepted");
+    assert_eq!(again.outcome().await.expect("ends").execution.counts.unreachable, 1);
+    let steps = steps(&engine.gate(), &again).await;
+    let told: Vec<_> = steps.iter().map(|step| (step.error, step.detail.as_deref())).collect();
+    assert_eq!(told, [(Some(ErrorCode::ServerDeleted), Some("server `web-0000` was deleted"))]);
+    assert_eq!(fake.runs().len(), 2);
     engine.shutdown().await.expect("it stops");
 }
 

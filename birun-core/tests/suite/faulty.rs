@@ -173,6 +173,11 @@ impl QueueStore for Faulty {
         self.meet("next_wake")?;
         self.inner.next_wake(scope, worker).await
     }
+
+    async fn orphans_wait(&self, scope: &Scope) -> StoreResult<bool> {
+        self.meet("orphans_wait")?;
+        self.inner.orphans_wait(scope).await
+    }
     async fn renew(&self, scope: &Scope, worker: WorkerId, leases: &[Lease]) -> StoreResult<Renewals> {
         self.meet("renew")?;
         self.inner.renew(scope, worker, leases).await

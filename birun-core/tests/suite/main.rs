@@ -12,6 +12,7 @@ mod fence;
 mod host_keys;
 mod intake;
 mod rekey;
+mod strategy;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         a_job_runs_fails_and_panics_by_itself
         no_more_targets_run_at_once_than_the_strategy_says
         a_retry_of_the_failed_takes_the_failed_and_the_not_started
+        a_retry_says_which_targets_it_runs_on
+        a_server_that_was_deleted_is_told_and_not_tried_again
         cancel_ends_what_is_queued_and_what_runs
         an_attempt_that_takes_too_long_is_stopped
         an_attempt_is_not_charged_for_the_wait_for_its_place_and_says_why_it_waits
@@ -76,6 +79,13 @@ fn main() -> ExitCode {
         what_was_to_be_cancelled_or_is_overdue_ends_so_after_its_worker_died
     );
     cases!(suite, counted: endings_and_output_are_counted_and_described what_the_reaper_ends_is_counted);
+    cases!(suite, strategy:
+        a_server_in_maintenance_is_left_out_and_no_failure
+        where_all_are_in_maintenance_nothing_is_accepted
+        ranks_come_before_the_order
+        with_failover_the_rest_is_skipped_after_the_first_success
+        a_preview_checks_like_a_run_and_starts_nothing
+    );
     cases!(suite, intake:
         a_free_slot_spares_a_submission_the_queue
         without_a_free_slot_a_submission_waits_in_the_queue

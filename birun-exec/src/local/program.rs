@@ -6,8 +6,7 @@ use std::pin::Pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use birun_core::execution::{Ending, Kill, OutputSender, Stop, Stream};
-use bytes::Bytes;
+use birun_core::execution::{Ending, Kill, OutputSender, Stop};
 use futures::FutureExt;
 use futures::future::{MaybeDone, maybe_done};
 use process_wrap::tokio::ChildWrapper;
@@ -19,6 +18,7 @@ use super::ending::{judge, unknown};
 use super::pump::{Gauge, Pump};
 use super::tree::Tree;
 use crate::bootstrap::{Opening, Start};
+use crate::leftover::remark;
 
 /// What is left behind may hold the output at least so long: the end of `… | tee log` takes its time.
 const LEAST_LINGER: Duration = Duration::from_secs(1);
@@ -136,18 +136,4 @@ async fn last_words(whole: Pin<&mut MaybeDone<impl Future>>, gauge: &Gauge) {
 /// The program was there when it was to be stopped, so that "none left" means that it has ended.
 fn observed(kill: Kill) -> Kill {
     if kill == Kill::Gone { Kill::Confirmed } else { kill }
-}
-
-/// Tells in the output what became of processes that the program left behind.
-async fn remark(output: &OutputSender, kill: &Kill) {
-    let text = match kill {
-        Kill::Gone => return,
-        Kill::Confirmed => "processes that the program left behind held its output open; they were ended\n".to_owned(),
-        Kill::Unconfirmed { detail } => {
-            format!("processes that the program left behind hold its output open: {detail}\n")
-        }
-    };
-    if output.send(Stream::System, Bytes::from(text)).await.is_err() {
-        tracing::debug!("nobody takes the remark about what was left behind");
-    }
 }

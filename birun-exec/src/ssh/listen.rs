@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::bootstrap::{Opening, Start};
+use crate::leftover::remark;
 use crate::ssh::channel::{Ear, Exit, Mouth, NotSent, Said};
 use crate::ssh::phase::{Endpoint, Phase, SshLimits};
 use crate::ssh::stop::{Stopper, asked_to_stop};
@@ -306,17 +307,4 @@ async fn reached(watch: &Watch, due: Option<&(Duration, Due)>) {
         Some((time, _)) => sleep_until(watch.reaches(*time)).await,
         None => std::future::pending().await,
     }
-}
-
-/// Tells in the output what became of processes that the program left behind.
-async fn remark(output: &OutputSender, kill: &Kill) {
-    let text = match kill {
-        Kill::Gone => return,
-        Kill::Confirmed => "processes that the program left behind held its output open; they were ended\n".to_owned(),
-        Kill::Unconfirmed { detail } => {
-            format!("processes that the program left behind hold its output open: {detail}\n")
-        }
-    };
-    // Whoever takes no output needs no remark.
-    let _closed = output.send(Stream::System, Bytes::from(text)).await;
 }

@@ -33,6 +33,7 @@ pub(crate) fn add_to(suite: &mut Suite) {
     suite.test("local::what_a_dead_engine_left_is_found", &[Need::program("setsid")], what_a_dead_engine_left_is_found);
     suite.test("local::a_child_that_hides_its_environment_is_found", &[], a_child_that_hides_is_found);
     suite.test("local::what_is_left_behind_is_told_in_the_output", &[], what_is_left_behind_is_told);
+    suite.test("local::each_process_is_told_to_end_once", &[], each_process_is_told_to_end_once);
     suite.test("local::a_handle_of_an_earlier_boot_is_gone", &[], a_handle_of_an_earlier_boot_is_gone);
     suite.test("local::programs_do_not_see_the_engines_own_variables", &[], only_the_given_environment_is_seen);
     suite.test("local::a_missing_bash_is_told", &[], a_missing_bash_is_told);
@@ -169,7 +170,26 @@ async fn what_is_left_behind_is_told() {
     let (ending, chunks) = running.end().await;
     assert!(matches!(ending, Ending::Exited { code: 3 }), "{ending:?}");
     let remarks: Vec<&(Stream, Bytes)> = chunks.iter().filter(|(stream, _)| *stream == Stream::System).collect();
-    assert_eq!(remarks.len(), 1, "{chunks:?}");
+    let [(_, remark)] = remarks.as_slice() else { panic!("{chunks:?}") };
+    let mark = b"[birun: processes that the program left behind ";
+    assert!(remark.starts_with(mark), "it is known as birun's own: {remark:?}");
+}
+
+/// The script counts how often it is told; its child says that it was, and another one takes its place.
+async fn each_process_is_told_to_end_once() {
+    let child = r#"trap "echo child $$; exit" TERM; sleep 600 & wait"#;
+    let body = format!("n=0; trap 'n=$((n+1)); echo told $n' TERM; echo ready; while :; do sh -c '{child}'; done");
+    let mut running = start(&Arc::new(LocalExecutor::new()), work(&body, Duration::from_secs(1)));
+    running.until_ready().await;
+    running.stop.gracefully.cancel();
+    let (ending, chunks) = running.end().await;
+    assert!(matches!(ending, Ending::Stopped { kill: Kill::Confirmed }), "{ending:?}");
+    let output: Vec<u8> = chunks.iter().flat_map(|(_, chunk)| chunk.to_vec()).collect();
+    let output = String::from_utf8_lossy(&output).into_owned();
+    assert_eq!(output.matches("told").collect::<Vec<_>>(), ["told"], "{output}");
+    let children: Vec<&str> = output.lines().filter(|line| line.starts_with("child ")).collect();
+    assert!(children.len() > 1, "those that come later are told as well: {output}");
+    assert_eq!(children.iter().collect::<HashSet<_>>().len(), children.len(), "{output}");
 }
 
 async fn a_handle_of_an_earlier_boot_is_gone() {

@@ -1,7 +1,6 @@
 //! Credentials on the wire: values go in and never come out.
 
 use birun_core::inventory::{self, CredentialKind, OpenCredential};
-use birun_core::vault::Secret;
 use birun_core::{Error, Result};
 use poem_openapi::Object;
 use serde::Deserialize;
@@ -120,8 +119,9 @@ fn open(
     passphrase: Option<SecretText>,
     password: Option<SecretText>,
 ) -> Result<Option<OpenCredential>> {
-    let given = |text: Option<SecretText>| text.map(|text| text.0).filter(|text| *text != Secret::default());
-    match (given(private_key), given(passphrase), given(password)) {
+    let given = |text: Option<SecretText>| text.map(|text| text.0);
+    let passphrase = given(passphrase).filter(|text| !text.expose().is_empty());
+    match (given(private_key), passphrase, given(password)) {
         (Some(key), passphrase, None) => Ok(Some(OpenCredential::PrivateKey { key, passphrase })),
         (None, None, Some(password)) => Ok(Some(OpenCredential::Password(password))),
         (None, None, None) => Ok(None),

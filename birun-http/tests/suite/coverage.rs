@@ -53,6 +53,7 @@ pub(crate) fn sample(operation: &str) -> Value {
         "create_credential" => json!({"name": "sample", "password": "hunter2"}),
         "create_host_key" => json!({"server": "sample", "public_key": KEY}),
         "create_execution" => json!({"kind": "command", "command": "print hi"}),
+        "preview_execution" => json!({"kind": "script", "script_id": "sample"}),
         "retry_execution" => json!({"failed_only": false}),
         _ => json!({}),
     }
@@ -62,7 +63,7 @@ pub(crate) fn sample(operation: &str) -> Value {
 fn refused(operation: &str) -> Value {
     match operation {
         "create_host_key" => json!({"server": "sample", "public_key": "no key"}),
-        "create_execution" => json!({"kind": "script"}),
+        "create_execution" | "preview_execution" => json!({"kind": "script"}),
         "prune" => json!({"status": ["queued"]}),
         _ => {
             let mut body = sample(operation);
@@ -165,6 +166,10 @@ async fn executions(api: &Api) {
     let again = api.expect(202, retry).await.json();
     assert_eq!((&again["retry_of"], &again["trigger"]), (&execution["id"], &json!("retry")));
     api.ended(&again).await;
+    let preview = post("/api/v1/executions/preview").json(&json!({"kind": "command", "command": "exit 3"}));
+    let target = json!({"target": "local", "batch": 1, "left_out": null});
+    let expected = json!({"targets": [target], "total": 1, "left_out": 0, "width": 10, "batches": 1});
+    assert_eq!(api.expect(200, preview).await.json(), expected);
     let hanging =
         api.expect(202, post("/api/v1/executions").json(&json!({"kind": "command", "command": "hang"}))).await;
     let hanging_at = hanging.header("location").unwrap().to_owned();
@@ -292,7 +297,10 @@ async fn particular(api: &Api, twins: &BTreeMap<&str, String>) {
     api.expect(409, post("/api/v1/host-keys").json(&again)).await;
     api.expect(404, get("/api/v1/executions").query("script=nobody")).await;
     api.expect(409, get("/api/v1/executions").query(&format!("script={}", twins["scripts"]))).await;
-    api.expect(404, post("/api/v1/executions").json(&json!({"kind": "script", "script_id": "nobody"}))).await;
+    for path in ["/api/v1/executions", "/api/v1/executions/preview"] {
+        api.expect(404, post(path).json(&json!({"kind": "script", "script_id": "nobody"}))).await;
+        api.expect(409, post(path).json(&json!({"kind": "script", "script_id": twins["scripts"]}))).await;
+    }
     let keyed = |command: &str| {
         let body = json!({"kind": "command", "command": command});
         post("/api/v1/executions").json(&body).header("Idempotency-Key", "one")

@@ -271,9 +271,13 @@ async fn idempotent() {
             assert_eq!(answer.json()["id"], first["id"]);
             assert_eq!(answer.header("location"), answers[0].header("location"));
         }
+        let started = answers.iter().filter(|answer| answer.header("idempotency-replayed").is_none());
+        assert_eq!(started.count(), 1, "all others are told that nothing new was started");
         api.ended(&first).await;
         // Long after, it is the same one still; how it stands is told as it is now.
-        let later = api.expect(202, keyed("/api/v1/executions", &key, &body)).await.json();
+        let later = api.expect(202, keyed("/api/v1/executions", &key, &body)).await;
+        assert_eq!(later.header("idempotency-replayed"), Some("true"));
+        let later = later.json();
         assert_eq!((&later["id"], &later["status"]), (&first["id"], &json!("succeeded")));
     }
     assert_eq!(api.local.runs().len(), 5);
@@ -364,6 +368,7 @@ async fn idempotent_retry() {
     let answers = future::join_all(calls).await;
     let again = answers[0].json();
     assert!(answers.iter().all(|answer| answer.json()["id"] == again["id"]));
+    assert_eq!(answers.iter().filter(|answer| answer.header("idempotency-replayed").is_none()).count(), 1);
     assert_eq!(again["retry_of"], run.json()["id"]);
     api.ended(&again).await;
     assert_eq!(api.local.runs().len(), 2);

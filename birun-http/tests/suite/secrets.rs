@@ -15,6 +15,7 @@ const AD_HOC_PARAM: &str = "canary-ad-hoc-param-e5f6";
 pub(crate) fn cases(suite: &mut Suite) {
     suite.test("no_route_answers_a_secret_that_was_stored", &[], nothing_comes_out);
     suite.test("no_refusal_repeats_a_secret", &[], refusals_repeat_nothing);
+    suite.test("an_empty_password_is_refused_and_changes_nothing", &[], empty_password);
     suite.plain("the_document_says_which_fields_are_write_only_and_holds_no_value", &[], document);
 }
 
@@ -68,6 +69,18 @@ async fn nothing_comes_out() {
     // The secrets did arrive where they are to be used, or nothing was shown here.
     let output = send(&api, get(&format!("/api/v1/executions/{}/logs", executions[0])).query("raw=true")).await;
     assert_eq!(output.text(), "before\n***\n");
+}
+
+async fn empty_password() {
+    let api = Api::start().await;
+    let empty = json!({"name": "n", "password": ""});
+    let refused = api.expect(422, post("/api/v1/credentials").json(&empty)).await.json();
+    assert_eq!(refused["errors"], json!([{"field": "password", "message": "is empty"}]));
+    api.expect(404, get("/api/v1/credentials/n")).await;
+    let made = json!({"name": "n", "password": PASSWORD});
+    api.expect(201, post("/api/v1/credentials").json(&made)).await;
+    api.expect(422, patch("/api/v1/credentials/n").json(&json!({"password": ""}))).await;
+    assert_eq!(api.expect(200, get("/api/v1/credentials/n")).await.json()["version"], 1);
 }
 
 async fn store_secrets(api: &Api) {

@@ -11,13 +11,14 @@ use uuid::Uuid;
 use crate::execution::rows::{EXECUTIONS, STEPS, read_execution, read_step};
 use crate::sql::{Bind, Tx, binds, padded, placeholders};
 
-/// What a worker may take: what is nobody's or its own, and what belonged to a worker that is gone.
-/// A worker that takes only its own leaves what is nobody's.
+/// What a worker may take: what is nobody's or its own, and what was kept for a worker that is gone.
+/// A worker that takes only its own leaves the rest.
 macro_rules! takeable {
     () => {
         "FROM birun_workers AS me CROSS JOIN birun_executions AS due
         WHERE me.project_id = $1 AND me.id = $2 AND due.project_id = $1 AND due.status IN ('queued', 'waiting')
-        AND (due.home = $2 OR (due.home IS NULL AND me.home_only = 0) OR (due.home IS NOT NULL AND NOT EXISTS (
+        AND (due.home = $2 OR (due.home IS NULL AND me.home_only = 0) OR (me.home_only = 0
+            AND due.home IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM birun_workers AS owner WHERE owner.project_id = $1 AND owner.id = due.home)))"
     };
 }
@@ -52,6 +53,9 @@ const CLAIM_SQLITE: &str = claim!("", "", "project_id = $1 AND ");
 const CLAIM_POSTGRES: &str =
     claim!(" AND me.lease_until > birun_now()", " FOR UPDATE OF due SKIP LOCKED FOR SHARE OF me", "");
 const NEXT_WAKE: &str = concat!("SELECT due.wake_at ", takeable!(), " ORDER BY due.wake_at, due.id LIMIT 1");
+const ORPHANS_WAIT: &str = "SELECT 1 FROM birun_executions AS due
+    WHERE due.project_id = $1 AND due.status IN ('queued', 'waiting') AND due.home IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM birun_workers AS owner WHERE owner.project_id = $1 AND owner.id = due.home) LIMIT 1";
 const PUT_ASIDE: &str = "UPDATE birun_executions SET status = 'queued', worker = NULL, wake_at = $3, detail = $4,
     rev = rev + 1 WHERE project_id = $1 AND id = $2";
 
@@ -135,6 +139,10 @@ pub(super) async fn next_wake(
 ) -> StoreResult<Option<DateTime<Utc>>> {
     let row = tx.one(NEXT_WAKE, binds![project, worker]).await?;
     row.map(|row| row.columns(EXECUTIONS.name).at()).transpose()
+}
+
+pub(super) async fn orphans_wait(tx: &mut Tx<'_>, project: ProjectId) -> StoreResult<bool> {
+    Ok(tx.one(ORPHANS_WAIT, binds![project]).await?.is_some())
 }
 
 /// The executions that a worker holds: epoch, and whether someone wants them cancelled.

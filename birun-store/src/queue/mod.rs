@@ -115,6 +115,10 @@ impl QueueStore for SqlStore {
         self.db.read(args, |tx, (project, worker)| Box::pin(claim::next_wake(tx, *project, *worker))).await
     }
 
+    async fn orphans_wait(&self, scope: &Scope) -> StoreResult<bool> {
+        self.db.read(scope.project(), |tx, project| Box::pin(claim::orphans_wait(tx, *project))).await
+    }
+
     async fn renew(&self, scope: &Scope, worker: WorkerId, leases: &[Lease]) -> StoreResult<Renewals> {
         if let Liveness::Leases(registered) = &self.liveness
             && let Some(registration) = registered.to_renew(worker)

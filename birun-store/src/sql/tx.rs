@@ -154,10 +154,10 @@ impl<'c> Tx<'c> {
     pub(crate) async fn exec(&mut self, sql: impl Into<Sql>, binds: Vec<Bind>) -> Result<u64, DbError> {
         let sql = sql.into().0;
         let result = match &mut self.conn {
-            Conn::Sqlite(conn) => sqlx::query_with(sql, sqlite_arguments(binds))
-                .execute(&mut **conn)
-                .await
-                .map(|done| done.rows_affected()),
+            Conn::Sqlite(conn) => {
+                let query = sqlx::query_with(sql, sqlite_arguments(binds));
+                answered(query.execute(&mut **conn)).await.map(|done| done.rows_affected())
+            }
             Conn::Postgres(conn) => {
                 let query = sqlx::query_with(sql, pg_arguments(binds));
                 in_time(query.execute(&mut **conn)).await.map(|done| done.rows_affected())
@@ -174,7 +174,7 @@ impl<'c> Tx<'c> {
         let reads = sql.as_str().starts_with("SELECT");
         let result = match &mut self.conn {
             Conn::Sqlite(conn) => {
-                let rows = sqlx::query_with(sql, sqlite_arguments(binds)).fetch_all(&mut **conn).await;
+                let rows = answered(sqlx::query_with(sql, sqlite_arguments(binds)).fetch_all(&mut **conn)).await;
                 rows.map(|rows| rows.into_iter().map(Row::Sqlite).collect::<Vec<_>>())
             }
             Conn::Postgres(conn) => {
@@ -222,10 +222,8 @@ impl<'c> Tx<'c> {
         let Statement { sql, binds } = text;
         let result = match &mut self.conn {
             Conn::Sqlite(conn) => {
-                collect(conn.fetch_many(sqlx::query_with(sql, sqlite_arguments(binds))), Row::Sqlite, |done| {
-                    done.rows_affected()
-                })
-                .await
+                let answer = conn.fetch_many(sqlx::query_with(sql, sqlite_arguments(binds)));
+                answered(collect(answer, Row::Sqlite, |done| done.rows_affected())).await
             }
             Conn::Postgres(conn) => {
                 let answer = conn.fetch_many(sqlx::query_with(sql, pg_arguments(binds)));
@@ -240,22 +238,14 @@ impl<'c> Tx<'c> {
     /// Runs several statements without values: a migration, `BEGIN`, `COMMIT`.
     pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), DbError> {
         let result = match &mut self.conn {
-            Conn::Sqlite(conn) => sqlx::raw_sql(sql).execute(&mut **conn).await.map(drop),
+            Conn::Sqlite(conn) => answered(sqlx::raw_sql(sql).execute(&mut **conn)).await.map(drop),
             Conn::Postgres(conn) => in_time(sqlx::raw_sql(sql).execute(&mut **conn)).await.map(drop),
         };
         self.note(result)
     }
 
-    fn note<T>(&mut self, result: sqlx::Result<T>) -> Result<T, DbError> {
-        let dialect = self.dialect();
-        result.map_err(|error| {
-            let error = match error {
-                sqlx::Error::PoolTimedOut => DbError::timed_out(dialect),
-                error => DbError::new(dialect, error),
-            };
-            self.fault = Some(error.kind);
-            error
-        })
+    fn note<T>(&mut self, result: Result<T, DbError>) -> Result<T, DbError> {
+        result.inspect_err(|error| self.fault = Some(error.kind))
     }
 }
 
@@ -327,10 +317,17 @@ fn push_counting_on(text: &mut String, sql: &str, before: usize) {
     }
 }
 
+/// Waits for SQLite's answer, however long it may take: the file is here, and nothing is lost on the way.
+async fn answered<T>(answer: impl Future<Output = sqlx::Result<T>>) -> Result<T, DbError> {
+    answer.await.map_err(|error| DbError::new(Dialect::Sqlite, error))
+}
+
 /// Waits for PostgreSQL's answer, so long as it may take.
-async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> sqlx::Result<T> {
-    // Nothing here comes from a pool: what sqlx calls this error says what it is.
-    timeout(POSTGRES_LIMIT, answer).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+async fn in_time<T>(answer: impl Future<Output = sqlx::Result<T>>) -> Result<T, DbError> {
+    match timeout(POSTGRES_LIMIT, answer).await {
+        Ok(answer) => answer.map_err(|error| DbError::new(Dialect::Postgres, error)),
+        Err(_) => Err(DbError::timed_out(Dialect::Postgres)),
+    }
 }
 
 /// Sorts what a text yields by statement.

@@ -7,7 +7,6 @@ use crate::args::DryRun;
 use crate::client::Request;
 use crate::context::{Context, Driver};
 use crate::error::CommandResult;
-use crate::local::spawn_worker;
 use crate::ui::Ui;
 
 /// Cancel executions: their processes are told to end, and killed if they do not.
@@ -41,7 +40,7 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: CancelExecutions) -> Comma
     }
     match session.here {
         // Whoever drives it hears of it; what a dead process left has nobody but this worker.
-        Some(here) if left => spawn_worker(&ctx.settings, &here.dir),
+        Some(here) if left => here.detached.start(),
         _ => Ok(()),
     }
 }

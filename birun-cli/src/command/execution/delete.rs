@@ -1,6 +1,7 @@
 //! `birun execution delete`
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::args::DryRun;
 use crate::client::Request;
@@ -25,9 +26,11 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: DeleteExecutions) -> Comma
         ui.confirm(&format!("delete {}?", args.executions.join(", ")))?;
     }
     for execution in &args.executions {
-        let request = Request::delete(["executions", execution]);
+        let found = client.send(Request::get(["executions", execution])).await?;
+        let text = |field: &str| found.get(field).and_then(Value::as_str).unwrap_or(execution);
+        let request = Request::delete(["executions", text("id")]);
         if client.change(ui, args.dry_run.dry_run, request).await?.is_some() {
-            ui.note(&format!("deleted execution {execution}"));
+            ui.note(&format!("deleted execution {}", text("short_id")));
         }
     }
     Ok(())

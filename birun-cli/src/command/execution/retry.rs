@@ -33,5 +33,5 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: RetryExecution) -> Command
     if let Some(key) = &args.idempotency_key {
         request = request.header("idempotency-key", key);
     }
-    args.follow.start(ui, ctx, session, request).await
+    args.follow.start(ui, session, request).await
 }

@@ -42,7 +42,7 @@ const VIEW: View = View {
         Column::new("attempt", "/attempt", Kind::Text),
         Column::new("took", "/started_at", Kind::Made(took)),
         Column::new("reason", "/reason", Kind::Text),
-        Column::new("detail", "/detail", Kind::Text),
+        Column::new("detail", "/detail", Kind::Made(detail)),
         Column::new("signal", "/signal", Kind::Text).wide(),
         Column::new("kill", "/kill/result", Kind::Text).wide(),
         Column::new("bytes", "/output_bytes", Kind::Text).wide(),
@@ -50,6 +50,12 @@ const VIEW: View = View {
         Column::new("id", "/id", Kind::Text).wide(),
     ],
 };
+
+/// The reason in words, and what can be run where a kill is not confirmed.
+fn detail(step: &Value) -> String {
+    let text = |pointer: &str| step.pointer(pointer).and_then(Value::as_str);
+    [text("/detail"), text("/kill/detail")].into_iter().flatten().collect::<Vec<_>>().join(": ")
+}
 
 pub(crate) async fn run(ui: &Ui, ctx: &Context, args: Steps) -> CommandResult {
     let statuses = (!args.status.is_empty()).then(|| args.status.join(","));

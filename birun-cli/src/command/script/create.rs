@@ -51,6 +51,9 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: CreateScript) -> CommandRe
     }
     args.spec.add_to(&mut body, None)?;
     let request = Request::post(["scripts"], Value::Object(body));
-    let Some(script) = ctx.client().await?.change(ui, args.dry_run.dry_run, request).await? else { return Ok(()) };
-    ui.done(&VIEW, &script, |name| format!("created script {name} v1"))
+    let client = ctx.client().await?;
+    let Some(script) = client.change(ui, args.dry_run.dry_run, request).await? else { return Ok(()) };
+    ui.done(&VIEW, &script, |name| format!("created script {name} v1"))?;
+    args.spec.warn_of_targets(ui, &client).await;
+    Ok(())
 }

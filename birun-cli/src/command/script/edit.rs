@@ -55,7 +55,9 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: EditScript) -> CommandResu
     let request = Request::patch(["scripts", &args.script], patch).if_unchanged(&script);
     let Some(script) = client.change(ui, args.dry_run.dry_run, request).await? else { return Ok(()) };
     let latest = script.get("latest").and_then(Value::as_u64).unwrap_or(0);
-    ui.done(&VIEW, &script, |name| format!("changed script {name}, which is at v{latest}"))
+    ui.done(&VIEW, &script, |name| format!("changed script {name}, which is at v{latest}"))?;
+    args.spec.warn_of_targets(ui, &client).await;
+    Ok(())
 }
 
 fn patch(args: &EditScript, script: &Value) -> CommandResult<Value> {

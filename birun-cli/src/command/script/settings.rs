@@ -4,13 +4,17 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use birun_core::inventory::TargetExpr;
 use birun_core::script::LostPolicy;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use crate::client::{Client, Request};
 use crate::error::{CommandError, CommandResult};
+use crate::exit::Exit;
 use crate::input::put;
 use crate::input::{self, parse_spec, read_text};
+use crate::ui::Ui;
 
 /// What a version of a script is made of, besides its body.
 #[derive(Clone, Debug, Args)]
@@ -82,6 +86,22 @@ impl SpecArgs {
         put("timeout", self.timeout.map(duration));
         put("settings", self.settings(settings));
         Ok(())
+    }
+
+    /// Warns of default targets that match nothing. That is allowed: servers may come later.
+    pub(super) async fn warn_of_targets(&self, ui: &Ui, client: &Client) {
+        let expr: Option<TargetExpr> = self.on.as_deref().and_then(|on| on.parse().ok());
+        let mut missing = Vec::new();
+        for named in expr.iter().flat_map(TargetExpr::named) {
+            let request = Request::get(["servers"]).query("on", &named);
+            // The script is stored: what else goes wrong here is no failure of the command.
+            if client.send(request).await.is_err_and(|error| error.exit() == Exit::NOT_FOUND) {
+                missing.push(named);
+            }
+        }
+        if !missing.is_empty() {
+            ui.warn(&format!("no server matches these default targets yet: {}", missing.join(", ")));
+        }
     }
 
     fn parameters(&self) -> CommandResult<Option<Value>> {

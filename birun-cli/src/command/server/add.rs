@@ -9,7 +9,7 @@ use crate::args::DryRun;
 use crate::client::{Client, Collection, Request};
 use crate::command::credential::SecretArgs;
 use crate::context::Context;
-use crate::error::CommandResult;
+use crate::error::{CommandError, CommandResult};
 use crate::exit::Exit;
 use crate::input::Address;
 use crate::input::put;
@@ -68,6 +68,10 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: AddServer) -> CommandResul
     let client = ctx.client().await?;
     let dry_run = args.dry_run.dry_run;
     let made = value.is_some();
+    if !dry_run {
+        // Before a credential of that name is made, or told of.
+        refuse_taken(&client, &args.name).await?;
+    }
     let credential = match value {
         Some(value) => Some(create_credential(ui, &client, &args.name, value, dry_run).await?),
         None => args.credential.clone(),
@@ -80,6 +84,19 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: AddServer) -> CommandResul
     let Some(server) = created? else { return Ok(()) };
     ui.done(&VIEW, &server, |name| format!("added server {name}"))?;
     if args.test || args.trust.is_given() { probe(ui, &client, &args.name, args.trust).await } else { Ok(()) }
+}
+
+/// A server that exists is told of as the API would tell of it.
+async fn refuse_taken(client: &Client, name: &str) -> CommandResult {
+    let there = client.send(Request::get(["servers", name])).await;
+    match there {
+        Ok(server) if server.get("name") == Some(&json!(name)) => {
+            Err(CommandError::new(Exit::CONFLICT, format!("a server named `{name}` exists already"))
+                .hint(format!("change it with  birun server edit {name}")))
+        }
+        // Whatever else is wrong is told when it is added.
+        _ => Ok(()),
+    }
 }
 
 async fn create_credential(ui: &Ui, client: &Client, name: &str, value: Value, dry_run: bool) -> CommandResult<String> {

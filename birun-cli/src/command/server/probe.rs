@@ -15,7 +15,8 @@ pub(super) struct TrustArgs {
     /// Trust the host key that the server offers now, if none is known for it.
     ///
     /// Without this flag the fingerprint is shown and, on a terminal, asked about. --yes does not
-    /// answer that question: whoever trusts a wrong key signs in to someone else's machine.
+    /// answer that question: whoever trusts a wrong key signs in to someone else's machine. A key that
+    /// was trusted is told, with its type and fingerprint.
     #[arg(long)]
     trust_host_key: bool,
 }
@@ -58,6 +59,7 @@ pub(super) async fn probe(ui: &Ui, client: &Client, server: &str, trust: TrustAr
     {
         let id = key.get("id").and_then(Value::as_str).unwrap_or_default();
         client.send(Request::act(["host-keys", id, "approve"])).await?;
+        ui.note(&format!("trusted the host key of {server}: {}", in_words(&key)));
         result = ask(client, server).await?;
     }
     show(ui, &result)?;
@@ -95,12 +97,15 @@ fn failure(server: &str, stage: &Value) -> CommandError {
 
 /// Whether the user trusts a key.
 fn is_trusted(ui: &Ui, server: &str, key: &Value, trust: TrustArgs) -> CommandResult<bool> {
-    let text = |name: &str| visible(key.get(name).and_then(Value::as_str).unwrap_or_default()).into_owned();
-    let offer = format!("{server} offers a host key that is not known: {} {}", text("algorithm"), text("fingerprint"));
-    ui.note(&offer);
     if trust.trust_host_key {
         return Ok(true);
     }
-    let question = format!("trust {} from now on?", text("fingerprint"));
-    Ok(ui.can_ask() && ui.ask(&question)?)
+    ui.note(&format!("{server} offers a host key that is not known: {}", in_words(key)));
+    Ok(ui.can_ask() && ui.ask(&format!("trust {} from now on?", in_words(key)))?)
+}
+
+/// The type and the fingerprint of a key: `ssh-ed25519 SHA256:…`
+fn in_words(key: &Value) -> String {
+    let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
+    visible(&format!("{} {}", text("algorithm"), text("fingerprint"))).into_owned()
 }

@@ -57,13 +57,13 @@ impl Outcome {
         self
     }
 
-    /// Adds what became of its processes. Where nobody could see their end, the detail says why,
-    /// and what can be run to finish it.
+    /// Adds what became of its processes. Where nobody could see their end, the detail says that much;
+    /// why, and what can be run to finish it, is the kill's own detail.
     #[must_use]
     pub fn with_kill(mut self, kill: Kill) -> Self {
-        if let Kill::Unconfirmed { detail } = &kill {
+        if matches!(kill, Kill::Unconfirmed { .. }) {
             let before = self.detail.take().map_or_else(String::new, |before| format!("{before}; "));
-            self.detail = Some(format!("{before}its processes may still run: {detail}"));
+            self.detail = Some(format!("{before}its processes may still run"));
         }
         self.kill = Some(kill);
         self
@@ -169,7 +169,8 @@ pub fn retries(policy: &RetryPolicy, on_lost: LostPolicy, attempt: u32, outcome:
     match (outcome.status, outcome.exit_code) {
         (StepStatus::Failed, Some(code)) => policy.exit_codes.is_empty() || policy.exit_codes.contains(&code),
         (StepStatus::Failed, None) => matches!(outcome.reason, Some(Reason::Signal | Reason::JobFailed)),
-        (StepStatus::Unreachable, _) => policy.unreachable,
+        // A server that was deleted does not come back.
+        (StepStatus::Unreachable, _) => policy.unreachable && outcome.error != Some(ErrorCode::ServerDeleted),
         (StepStatus::TimedOut, _) => policy.timed_out && outcome.reason == Some(Reason::AttemptTimeout),
         (StepStatus::Lost, _) => on_lost == LostPolicy::Retry && outcome.reason == Some(Reason::LinkLost),
         _ => false,
@@ -243,6 +244,16 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_was_deleted_is_not_tried_again() {
+        let retry = RetryPolicy { max_attempts: 9, ..RetryPolicy::default() };
+        let settings = RunSettings { retry, ..RunSettings::default() };
+        for (error, expected) in [(ErrorCode::ConnectFailed, true), (ErrorCode::ServerDeleted, false)] {
+            let outcome = judge_ending(Ending::Unreachable(Error::new(error, "x")), None, &settings);
+            assert_eq!(retries(&settings.retry, settings.on_lost, 1, &outcome), expected, "{error}");
+        }
+    }
+
+    #[test]
     fn an_orphan_is_retried_only_where_that_is_declared_and_its_processes_are_gone() {
         let policy = RetryPolicy::default();
         let unconfirmed = Kill::Unconfirmed { detail: String::new() };
@@ -292,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_detail_says_what_to_do_about_processes_that_may_still_run() {
+    fn processes_that_may_still_run_are_told_in_short_and_what_to_do_about_them_once() {
         let settings = RunSettings::default();
         let unconfirmed = || Kill::Unconfirmed { detail: "no route; run on web-1:  kill 7".into() };
         let lost = Ending::Lost { fault: LinkFault::LinkLost, detail: "the link broke".into() };
@@ -303,7 +314,7 @@ mod tests {
             judge_orphan(Some(unconfirmed())),
         ] {
             let detail = outcome.detail.clone().unwrap_or_default();
-            assert!(detail.ends_with("its processes may still run: no route; run on web-1:  kill 7"), "{outcome:?}");
+            assert!(detail.ends_with("its processes may still run"), "{outcome:?}");
             assert_eq!(outcome.kill, Some(unconfirmed()));
         }
         assert_eq!(judge_orphan(Some(Kill::Gone)).detail.as_deref(), Some("its worker died while it ran"));

@@ -20,7 +20,7 @@ impl Gate {
     /// Stores a credential. The value is checked, sealed, and never seen again.
     ///
     /// # Errors
-    /// `credential_unreadable` for a key that cannot be used; `conflict` if the name is taken; `key_missing`.
+    /// `invalid` for an empty value; `credential_unreadable` for a key that cannot be used; `conflict` if the name is taken; `key_missing`.
     pub async fn create_credential(&self, new: NewCredential) -> Result<Credential> {
         let scope = self.authorize(Permission::CredentialWrite).await?;
         let now = self.shared.clock.now();
@@ -110,6 +110,7 @@ impl Gate {
 
     /// Checks a value, notes its public side, and seals it for the credential's present version.
     async fn put_value(&self, credential: &mut Credential, value: OpenCredential) -> Result<()> {
+        value.check()?;
         let vault = self.shared.vault()?;
         let facts = self.inspect(value.clone()).await.map_err(|error| named(&credential.name, error))?;
         credential.kind = value.kind();

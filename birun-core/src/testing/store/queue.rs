@@ -136,15 +136,29 @@ pub(super) async fn an_execution_whose_home_died_goes_to_anyone(store: &dyn Stor
     assert_eq!(claim(store, other).await, [id].into());
 }
 
-pub(super) async fn a_worker_that_takes_its_own_takes_orphans_too(store: &dyn Store) {
+pub(super) async fn a_worker_that_takes_its_own_leaves_orphans_to_others(store: &dyn Store) {
     let own = WorkerRegistration { home_only: true, ..worker_named("cli") };
     store.register(&here(), &own).await.unwrap();
     let (other, gone) = (worker(store).await, worker(store).await);
-    submit(store, &job("anyone", 1)).await;
-    submit(store, &homed(other)).await;
-    let expected = [submit(store, &homed(own.id)).await, submit(store, &homed(gone)).await];
+    let anyones = submit(store, &job("anyone", 1)).await;
+    let others = submit(store, &homed(other)).await;
+    let (owns, orphan) = (submit(store, &homed(own.id)).await, submit(store, &homed(gone)).await);
     store.retire(&here(), gone).await.unwrap();
-    assert_eq!(claim(store, own.id).await, expected.into());
+    assert_eq!(claim(store, own.id).await, [owns].into());
+    assert_eq!(store.next_wake(&here(), own.id).await.unwrap(), None);
+    assert_eq!(claim(store, other).await, [anyones, others, orphan].into());
+}
+
+pub(super) async fn what_was_kept_for_a_worker_that_is_gone_is_seen_to_wait(store: &dyn Store) {
+    let (home, other) = (worker(store).await, worker(store).await);
+    submit(store, &job("anyone", 1)).await;
+    submit(store, &homed(home)).await;
+    assert!(!store.orphans_wait(&here()).await.unwrap(), "its worker lives");
+    store.retire(&here(), home).await.unwrap();
+    assert!(store.orphans_wait(&here()).await.unwrap());
+    assert!(!store.orphans_wait(&elsewhere()).await.unwrap());
+    claim(store, other).await;
+    assert!(!store.orphans_wait(&here()).await.unwrap(), "it has been taken over");
 }
 
 pub(super) async fn a_worker_that_is_not_registered_receives_nothing(store: &dyn Store) {
