@@ -13,6 +13,7 @@ mod group;
 mod logs;
 mod man;
 mod openapi;
+mod preview;
 mod run;
 mod script;
 mod serve;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
+use super::preview;
 use crate::args::DryRun;
 use crate::client::{Collection, Request, Started};
 use crate::context::{Context, Driver, Session};
@@ -15,7 +16,7 @@ use crate::error::{CommandError, CommandResult};
 use crate::exit::Exit;
 use crate::input;
 use crate::live::{Board, ExitOf, Interrupts, Watch, goes_on_without_us, header};
-use crate::ui::{Column, Format, Kind, Ui, View};
+use crate::ui::{Format, Ui};
 
 /// How long an answer may take before someone who wants to leave is told what is waited for.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -40,14 +41,14 @@ pub(super) struct StrategyArgs {
     order: Option<String>,
 
     /// Servers with this tag first; given several times, or with commas: then those with the next tag.
-    #[arg(long = "first", value_name = "TAG", value_delimiter = ',')]
+    #[arg(long = "first", value_name = "TAG", value_delimiter = ',', value_parser = tag)]
     ranks: Vec<String>,
 
     /// Try one target after the other until one succeeds, and skip the rest.
     #[arg(long, conflicts_with_all = ["parallel", "batch", "max_failures"])]
     failover: bool,
 
-    /// A target that cannot be reached is no failure, as long as another one succeeds.
+    /// A target that is down is no failure, as long as another one succeeds; one that refuses us still is.
     #[arg(long)]
     skip_unreachable: bool,
 
@@ -73,6 +74,15 @@ pub(super) struct FollowArgs {
 
     #[command(flatten)]
     dry_run: DryRun,
+}
+
+/// A tag, as it stands at servers.
+fn tag(text: &str) -> Result<String, String> {
+    if let Some(tag) = text.strip_prefix("tag:") {
+        return Err(format!("give the tag itself: {tag}"));
+    }
+    let tag: birun_core::name::Tag = text.parse().map_err(|error: birun_core::Error| error.to_string())?;
+    Ok(tag.to_string())
 }
 
 /// A strategy's number or share.
@@ -116,43 +126,11 @@ impl StrategyArgs {
         if !self.preview {
             return follow.start(ui, session, request).await;
         }
-        let shown = preview(ui, &session, request).await;
+        let shown = preview::show(ui, &session.client, request).await;
         session.close().await?;
         shown
     }
 }
-
-/// Shows what a request would start, instead of sending it.
-async fn preview(ui: &Ui, session: &Session, request: Request) -> CommandResult {
-    let preview = session.client.send(request.at(["executions", "preview"])).await?;
-    if !ui.format().is_for_people() {
-        return ui.value(&preview);
-    }
-    let count = |field: &str| preview.get(field).and_then(Value::as_u64).unwrap_or_default();
-    ui.list(&TARGETS, &json!({"items": preview.get("targets"), "next": null}))?;
-    let left_out = match count("left_out") {
-        0 => String::new(),
-        some => format!(" ({some} left out)"),
-    };
-    ui.note(&format!(
-        "{} targets{left_out}, at most {} at once, batches: {}; nothing was started",
-        count("total"),
-        count("width"),
-        count("batches")
-    ));
-    Ok(())
-}
-
-/// Targets of a run that was not started, as people see them.
-const TARGETS: View = View {
-    plural: "targets",
-    name: "target",
-    columns: &[
-        Column::new("target", "/target", Kind::Text),
-        Column::new("batch", "/batch", Kind::Text),
-        Column::new("left out", "/left_out", Kind::Text),
-    ],
-};
 
 /// A count is a number, a share a text.
 fn count_or_share(text: &str) -> Value {

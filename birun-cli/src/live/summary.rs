@@ -39,6 +39,9 @@ pub(crate) fn header(board: &Board) -> String {
 /// How many targets are run on at once: in batches, in parallel, or so many of each batch in parallel.
 fn widths(execution: &Value, total: u64) -> Vec<String> {
     let strategy = |field: &str| execution.pointer(&format!("/strategy/{field}"));
+    if strategy("failover") == Some(&Value::Bool(true)) {
+        return vec!["failover".to_owned()];
+    }
     let parallel = strategy("parallel").and_then(Value::as_u64).unwrap_or(1).min(total);
     let batch = strategy("batch").and_then(|batch| Amount::deserialize(batch).ok());
     let batch = batch.map(|batch| batch.of(usize::try_from(total).unwrap_or(usize::MAX)) as u64);
@@ -102,6 +105,10 @@ fn how(step: &StepView) -> String {
         ("failed", Some(code), _) => format!("exit {code}"),
         ("failed", _, Some(signal)) => format!("signal {signal}"),
         ("failed", ..) => step.reason.as_deref().unwrap_or("failed").replace('_', " "),
+        ("skipped", ..) => match &step.reason {
+            Some(reason) => format!("skipped: {}", reason.replace('_', " ")),
+            None => "skipped".to_owned(),
+        },
         (status, ..) => status.replace('_', " "),
     };
     match &step.kill {
@@ -181,8 +188,14 @@ fn retry_hint(board: &Board) -> Option<String> {
         return None;
     }
     let again = format!("birun execution retry {}", board.short_id());
+    if board.text("reason") == Some("target_lost") {
+        let lost = board.steps().find(|step| step.reason.as_deref() != Some("target_lost") && !step.succeeded());
+        let lost = lost.map(|step| step.target.as_str()).unwrap_or_default();
+        return Some(format!("look whether {lost} has done it; if not, try all of them with  {again}"));
+    }
     if board.total() == 1 {
-        return Some(format!("retry it with  {again}"));
+        // Whoever had it cancelled knows what to do.
+        return (board.status() != "cancelled").then(|| format!("retry it with  {again}"));
     }
     let what = if unsuccessful == 1 { "target" } else { "targets" };
     let done = if board.status() == "cancelled" { "unfinished" } else { "failed" };
@@ -276,6 +289,21 @@ mod tests {
         let board = board("failed", &[unreachable]);
         assert_eq!(end(&board, PLAIN), "failed: connect 10.0.0.9:22: timed out after 10s (10.1s)");
         assert_eq!(hints(&board), ["retry it with  birun execution retry 7d20c1a9"]);
+    }
+
+    #[test]
+    fn a_search_that_ended_at_a_lost_target_is_not_repeated_blindly() {
+        let mut lost = step(0, "db-1", "lost");
+        lost["reason"] = json!("link_lost");
+        let mut skipped = step(1, "db-2", "skipped");
+        skipped["reason"] = json!("target_lost");
+        let mut execution = board("lost", &[lost, skipped]);
+        execution.execution["reason"] = json!("target_lost");
+        execution.execution["strategy"] = json!({"parallel": 10, "failover": true});
+        assert_eq!(header(&execution), "execution 7d20c1a9 · disk-report v7 · 2 targets · failover");
+        assert_eq!(marks(&execution, PLAIN), ["✖ db-1 lost   − db-2 skipped: target lost"]);
+        let expected = "look whether db-1 has done it; if not, try all of them with  birun execution retry 7d20c1a9";
+        assert_eq!(hints(&execution), [expected]);
     }
 
     #[test]

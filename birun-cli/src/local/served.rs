@@ -14,8 +14,9 @@ use crate::error::{CommandError, CommandResult};
 /// How long a server may take between owning its directory and saying how to reach it.
 const STARTING: Duration = Duration::from_secs(5);
 
-/// How long clients may hold the lock while they look whether a server has it.
-const LOOKING: Duration = Duration::from_millis(100);
+/// How long others may hold the lock that own nothing: clients that look whether a server has it, and what a
+/// killed server was about to become a script of, until it has let go of what it inherited.
+const PASSING: Duration = Duration::from_secs(1);
 
 /// How to reach the server that owns a data directory. The file that says so is for its user alone.
 #[derive(Debug, serde::Deserialize)]
@@ -45,11 +46,10 @@ impl ServeLock {
     /// When another server owns the directory.
     pub(crate) fn take(dir: &DataDir) -> CommandResult<Self> {
         let file = open_lock(dir)?;
-        let deadline = std::time::Instant::now() + LOOKING;
+        let deadline = std::time::Instant::now() + PASSING;
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                // It may be a client that looks whether there is a server.
                 Err(TryLockError::WouldBlock) if std::time::Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(5));
                 }

@@ -26,8 +26,7 @@ fn local() {
     ended.fails(
         &home,
         3,
-        "execution <id> · tree.sh · local\ncancelling; Ctrl-C again to kill at once\ncancelled (<time>)\n\
-         hint: retry it with  birun execution retry <id>\n",
+        "execution <id> · tree.sh · local\ncancelling; Ctrl-C again to kill at once\ncancelled (<time>)\n",
     );
     assert!(!pids.iter().any(|pid| lives(pid)), "{pids:?}");
     assert_eq!(home.json(&["execution", "list"])["items"][0]["status"], "cancelled");

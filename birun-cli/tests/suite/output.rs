@@ -235,7 +235,7 @@ fn lists() {
     home.ok(&["server", "add", "web-2", "deploy@10.0.0.6:2222", "--tag", "prod"]);
     let table = home.ok(&["server", "list"]);
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["NAME", "ADDRESS", "TAGS", "GROUPS", "DESCRIPTION"][..4]);
+    assert_eq!(rows[0], ["NAME", "ADDRESS", "TAGS", "GROUPS", "MAINTENANCE"]);
     assert_eq!(rows[1], ["web-2", "deploy@10.0.0.6:2222", "prod"]);
     assert_eq!(rows[2], ["web-1", "deploy@10.0.0.5", "prod,web"]);
     assert_eq!(home.ok(&["server", "list", "-o", "name"]), "web-2\nweb-1\n");

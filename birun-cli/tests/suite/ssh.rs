@@ -220,6 +220,7 @@ fn failover() {
     assert_eq!((ended.code, ended.text().as_str()), (Some(0), "web-3 │ web-3\n"), "{ended:#?}");
     let ended = home.run(&["exec", "--on", "tag:prod", "--failover", "--", "echo $BIRUN_TARGET"]);
     assert_eq!((ended.code, ended.text().as_str()), (Some(0), "web-1 │ web-1\n"), "{ended:#?}");
+    assert!(ended.err.contains(" · 4 targets · failover\n"), "{ended:#?}");
     assert!(ended.err.contains("succeeded: 1 succeeded, 1 unreachable, 2 skipped"), "{ended:#?}");
 }
 
@@ -235,16 +236,18 @@ fn maintenance() {
     let table = preview.text();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[1..], [vec!["web-1", "1"], vec!["web-2", "2", "maintenance"]], "{preview:#?}");
-    assert_eq!(preview.err, "2 targets (1 left out), at most 10 at once, batches: 2; nothing was started\n");
+    assert_eq!(preview.err, "2 targets, 1 of them left out; 10 at once, in 2 batches; nothing was started\n");
+    let names = ["exec", "--on", "tag:prod", "--preview", "-o", "name", "--", "true"];
+    assert_eq!(home.ok(&names), "web-1\nweb-2\n");
     assert_eq!(home.json(&["execution", "list"])["items"].as_array().map(Vec::len), Some(0));
     let ended = home.run(&["exec", "--on", "tag:prod", "--", "true"]);
     assert_eq!(ended.code, Some(0), "{ended:#?}");
-    assert!(ended.err.contains("succeeded: 1 succeeded, 1 skipped"), "{ended:#?}");
+    assert!(ended.err.contains("− web-2 skipped: maintenance\nsucceeded: 1 succeeded, 1 skipped"), "{ended:#?}");
     home.run(&["exec", "--on", "web-2", "--", "true"]).fails(
         home,
-        6,
+        7,
         "error: every server that `web-2` names is in maintenance\n\n\
-         hint: end it with  birun server edit NAME --no-maintenance\n",
+         hint: end it with  birun server edit web-2 --no-maintenance\n",
     );
     home.ok(&["server", "edit", "web-2", "--no-maintenance"]);
     assert_eq!(home.run(&["exec", "--on", "web-2", "--", "true"]).code, Some(0));

@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::engine::Shared;
+use crate::execution::Strategy;
 use crate::execution::request::{Run, What};
 use crate::script::ParamValue;
 
@@ -33,11 +34,28 @@ pub(super) fn request_text(run: &Run) -> Zeroizing<String> {
         "what": what,
         "targets": run.targets,
         "params": params,
-        "strategy": run.strategy,
+        "strategy": strategy(&run.strategy),
         "timeout": timeout,
         "settings": run.settings,
     });
     Zeroizing::new(request.to_string())
+}
+
+/// A strategy as it always was, and what has been added to strategies since where it is used.
+fn strategy(strategy: &Strategy) -> Value {
+    let Strategy { parallel, batch, max_failures, order, ranks, failover, skip_unreachable } = strategy;
+    let mut text = json!({"parallel": parallel, "batch": batch, "max_failures": max_failures, "order": order});
+    let added = [
+        ("ranks", json!(ranks), !ranks.is_empty()),
+        ("failover", json!(failover), *failover),
+        ("skip_unreachable", json!(skip_unreachable), *skip_unreachable),
+    ];
+    for (name, value, is_used) in added {
+        if is_used {
+            text[name] = value;
+        }
+    }
+    text
 }
 
 impl Shared {
@@ -48,5 +66,18 @@ impl Shared {
             Some(vault) => vault.fingerprint(text.as_bytes()),
             None => Sha256::digest(text).into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_an_older_birun_is_the_same_today() {
+        let text = |strategy| request_text(&Run::job("nightly").strategy(strategy));
+        let older = r#"{"params":{},"settings":null,"strategy":{"batch":null,"max_failures":null,"order":"name","parallel":10},"targets":null,"timeout":null,"what":{"job":"nightly"}}"#;
+        assert_eq!(*text(Strategy::default()), older);
+        assert!(text(Strategy { failover: true, ..Strategy::default() }).contains(r#""failover":true"#));
     }
 }

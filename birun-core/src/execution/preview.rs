@@ -28,7 +28,8 @@ pub struct PlannedTarget {
 impl Preview {
     pub(super) fn of(targets: impl Iterator<Item = (TargetName, Option<Reason>)>, strategy: &Strategy) -> Self {
         let targets: Vec<_> = targets.collect();
-        let size = strategy.batch.map_or(targets.len(), |amount| amount.of(targets.len())).max(1);
+        let taken = targets.iter().filter(|(_, left_out)| left_out.is_none()).count();
+        let size = strategy.batch_size(taken, targets.len());
         let planned = targets.into_iter().zip(0..);
         let targets: Vec<PlannedTarget> = planned
             .map(|((name, left_out), place)| PlannedTarget { name, batch: place / size + 1, left_out })

@@ -106,7 +106,8 @@ pub struct Strategy {
     /// One success is enough: targets are tried one after the other until one succeeds, and the rest is
     /// skipped. A target that is lost ends the search, unless its work may be repeated (`on_lost: retry`).
     pub failover: bool,
-    /// A target that cannot be reached is no failure of the execution, as long as another one succeeds.
+    /// A target that is down (no address, no connection, no answer) is no failure of the execution, as long as
+    /// another one succeeds. One whose host key or sign-in is refused still is.
     pub skip_unreachable: bool,
 }
 
@@ -152,6 +153,12 @@ impl Strategy {
     #[must_use]
     pub fn rank(&self, tags: &[Tag]) -> usize {
         self.ranks.iter().position(|rank| tags.contains(rank)).unwrap_or(self.ranks.len())
+    }
+
+    /// How many targets make up a batch: all of them, if there are no batches. A share is one of the targets
+    /// that are taken.
+    pub(super) fn batch_size(&self, taken: usize, all: usize) -> usize {
+        self.batch.map_or(all, |amount| amount.of(taken)).max(1)
     }
 
     /// Most targets at once.

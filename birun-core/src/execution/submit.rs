@@ -12,11 +12,11 @@ use crate::engine::LOCAL_EXECUTOR;
 use crate::error::{Error, ErrorCode, Result};
 use crate::execution::fingerprint::request_text;
 use crate::execution::follow::RunHandle;
-use crate::execution::intake::{Slot, claim_at_once};
+use crate::execution::intake::Held;
 use crate::execution::request::{RetryOptions, Run, What, command_body, one_line, script_selector};
 use crate::execution::{
-    Claimed, Counts, Execution, ExecutionKind, ExecutionStatus, Order, Plan, Preview, Program, Reason, Step,
-    StepFilter, StepStatus, Strategy, Subject, Submission, Submitted, Trigger,
+    Counts, Execution, ExecutionKind, ExecutionStatus, Order, Plan, Preview, Program, Reason, Step, StepFilter,
+    StepStatus, Strategy, Subject, Submission, Submitted, Trigger,
 };
 use crate::gate::{Gate, Scope};
 use crate::id::{ExecutionId, Selector, ServerId, StepId};
@@ -71,8 +71,8 @@ impl Gate {
         self.submit(&scope, execution, places, idempotency).await
     }
 
-    /// What [`run`](Gate::run) would do: the same checks and the same targets, in the same order unless
-    /// that is random. Nothing is started or written.
+    /// What [`run`](Gate::run) would do: its targets, in the same order unless that is random, after the same
+    /// checks. Nothing is started or written.
     ///
     /// # Errors
     /// Those of [`run`](Gate::run), but for the ones about the queue and idempotency keys.
@@ -87,7 +87,13 @@ impl Gate {
     /// What is to be run, the expression that says where, and what that names.
     async fn resolved(&self, scope: &Scope, run: &Run) -> Result<(Prepared, TargetExpr, Vec<Resolved>)> {
         run.strategy.check()?;
+        if run.timeout.is_some_and(|timeout| timeout.as_millis() == 0) {
+            return Err(Error::invalid_field("timeout", "must be more than 0"));
+        }
         let prepared = self.prepare(scope, run).await?;
+        if !prepared.params.secret.is_empty() {
+            self.shared.vault()?;
+        }
         let on = match run.target_expr()?.or_else(|| prepared.default_targets.clone()) {
             Some(on) => on,
             None if matches!(run.what, What::Script { .. }) => {
@@ -231,9 +237,6 @@ impl Gate {
         targets: String,
     ) -> Result<(Execution, Option<Content>)> {
         let asked = run.timeout.map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
-        if asked == Some(0) {
-            return Err(Error::invalid_field("timeout", "must be more than 0"));
-        }
         let default = u64::try_from(self.shared.limits.timeout.as_millis()).unwrap_or(u64::MAX);
         let now = self.shared.clock.now();
         let mut execution = Execution {
@@ -310,7 +313,7 @@ impl Gate {
         places: Vec<Destination>,
         idempotency: Option<(String, [u8; 32])>,
     ) -> Result<RunHandle> {
-        let slot = self.shared.intake.slot();
+        let slot = self.shared.intake.slot(self.shared.clock.monotonic());
         if slot.is_none() {
             self.check_queue(scope).await?;
         }
@@ -327,7 +330,7 @@ impl Gate {
                 "params": execution.params,
                 "retry_of": execution.retry_of,
             }));
-        let claimed = slot.is_some().then(|| claim_at_once(&mut execution, &steps, self.shared.worker.id));
+        let held = slot.map(|slot| slot.claim(&mut execution, &steps, self.shared.worker.id));
         let accepted = execution.clone();
         let pulses = self.shared.hub.listen(accepted.id);
         let submission = Submission { execution, steps, content, idempotency, audit };
@@ -336,7 +339,7 @@ impl Gate {
         milestone::reach("submit.after");
         match submitted {
             Submitted::Created => {
-                self.hand_over(slot.zip(claimed));
+                self.hand_over(scope, held).await;
                 Ok(RunHandle::new(Arc::clone(&self.shared), scope.clone(), accepted, pulses))
             }
             Submitted::Existing(id) => self.existing(scope, id).await,
@@ -345,13 +348,17 @@ impl Gate {
     }
 
     /// Gives what was accepted to the worker: the claimed execution, or the word that something is queued.
-    fn hand_over(&self, claimed: Option<(Slot, Claimed)>) {
-        match claimed {
-            Some((slot, claimed)) => {
-                self.shared.active.add(claimed.lease);
-                slot.fill(claimed);
-            }
-            None => self.shared.intake.queued(),
+    async fn hand_over(&self, scope: &Scope, held: Option<Held>) {
+        let Some(held) = held else { return self.shared.intake.queued() };
+        let lease = held.lease();
+        if self.shared.active.add(lease).lost.is_cancelled() || self.shared.intake.deliver(held) {
+            // It is in the worker's hands, or has been taken up anew while its caller was away.
+            return;
+        }
+        self.shared.active.remove(lease);
+        // This worker is about to stop. If it cannot be given back, it is taken back when the worker is gone.
+        if let Err(error) = self.shared.store.hand_back(scope, &lease, self.shared.clock.now()).await {
+            tracing::debug!(execution = %lease.execution, %error, "an accepted execution could not be given back");
         }
     }
 
@@ -489,9 +496,10 @@ fn check_left_out(on: impl Display, places: &[Destination]) -> Result<()> {
     if places.iter().any(|place| place.left_out.is_none()) {
         return Ok(());
     }
-    Err(Error::new(ErrorCode::NoTargetMatched, format!("every server that `{on}` names is in maintenance"))
+    let first = places.first().map(|place| place.name.to_string()).unwrap_or_default();
+    Err(Error::new(ErrorCode::Conflict, format!("every server that `{on}` names is in maintenance"))
         .with_field("targets", "are all in maintenance")
-        .with_hint("end it with  birun server edit NAME --no-maintenance"))
+        .with_hint(format!("end it with  birun server edit {first} --no-maintenance")))
 }
 
 fn key_reused() -> Error {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::keep_sealed;
 use crate::engine::{Roles, Shared};
 use crate::error::Result;
+use crate::execution::intake::Door;
 use crate::execution::{Claimed, Drive, Lease, Renewal, WorkerRegistration};
 use crate::execution::{metrics, runner};
 use crate::gate::Scope;
@@ -69,10 +70,16 @@ impl Active {
         }
     }
 
-    /// Notes that a lease is this worker's, or finds what was noted. A lease of an earlier claim is over.
+    /// Notes that a lease is this worker's, or finds what was noted. A lease of an earlier claim is over,
+    /// in whichever order the answers to both came.
     pub(super) fn add(&self, lease: Lease) -> Signals {
         let mut drives = self.lock();
         let (held, signals) = drives.entry(lease.execution).or_insert_with(|| (lease, Signals::default()));
+        if held.epoch > lease.epoch {
+            let late = Signals::default();
+            late.lost.cancel();
+            return late;
+        }
         if *held != lease {
             signals.lost.cancel();
             (*held, *signals) = (lease, Signals::default());
@@ -84,7 +91,7 @@ impl Active {
         self.lock().get(&lease.execution).is_some_and(|(held, _)| held == lease)
     }
 
-    fn remove(&self, lease: Lease) {
+    pub(super) fn remove(&self, lease: Lease) {
         let mut drives = self.lock();
         if drives.get(&lease.execution).is_some_and(|(held, _)| *held == lease) {
             drives.remove(&lease.execution);
@@ -119,7 +126,7 @@ struct WorkerLoop {
     retired: CancellationToken,
     claimed: tokio::sync::Mutex<mpsc::UnboundedReceiver<Vec<Claimed>>>,
     /// What claims and hands on.
-    intake: TaskTracker,
+    feeders: TaskTracker,
     drives: TaskTracker,
 }
 
@@ -149,7 +156,14 @@ pub(crate) async fn start_worker(shared: Arc<Shared>, roles: Roles) -> Result<Ru
     // What is sent holds a slot: there is never more of it than slots.
     let (sender, receiver) = mpsc::unbounded_channel();
     let slots = Arc::new(Semaphore::new(shared.limits.slots as usize));
-    shared.intake.open(Arc::clone(&slots), sender.clone());
+    shared.intake.open(Door {
+        slots: Arc::clone(&slots),
+        claims: sender.clone(),
+        heard: shared.clock.monotonic(),
+        certain: shared.store.lease_length().map(|length| length / 2),
+        queued: 0,
+        caught_up: false,
+    });
     let worker = Arc::new(WorkerLoop {
         slots,
         shared,
@@ -157,12 +171,12 @@ pub(crate) async fn start_worker(shared: Arc<Shared>, roles: Roles) -> Result<Ru
         stop: CancellationToken::new(),
         retired: retired.clone(),
         claimed: tokio::sync::Mutex::new(receiver),
-        intake: TaskTracker::new(),
+        feeders: TaskTracker::new(),
         drives: TaskTracker::new(),
     });
     tasks.spawn(keep_sealed(Arc::clone(&worker.shared), retired.clone()));
-    worker.intake.spawn(Arc::clone(&worker).pump(sender));
-    worker.intake.spawn(Arc::clone(&worker).dispatch());
+    worker.feeders.spawn(Arc::clone(&worker).pump(sender));
+    worker.feeders.spawn(Arc::clone(&worker).dispatch());
     tasks.spawn(Arc::clone(&worker).keep());
     Ok(Running { worker: Some(worker), tasks, retired })
 }
@@ -256,8 +270,8 @@ impl Running {
 impl WorkerLoop {
     /// Resolves when nothing is claimed any more, and what was has been driven to its end or given back.
     async fn drained(&self) {
-        self.intake.close();
-        self.intake.wait().await;
+        self.feeders.close();
+        self.feeders.wait().await;
         self.drives.close();
         self.drives.wait().await;
     }
@@ -334,10 +348,10 @@ impl WorkerLoop {
                 look = self.something_due(&mut trouble).await;
                 continue;
             }
-            self.shared.intake.set_caught_up(false);
+            let seen = self.shared.intake.look();
             match self.claim().await {
                 Ok(batch) if batch.is_empty() => {
-                    self.shared.intake.set_caught_up(true);
+                    self.shared.intake.nothing_due(seen);
                     look = false;
                 }
                 Ok(batch) => {
@@ -451,7 +465,9 @@ impl WorkerLoop {
         let drives = self.shared.active.all();
         if !drives.is_empty() || !strays.is_empty() || round.is_multiple_of(IDLE_RENEWALS) {
             let leases: Vec<Lease> = drives.iter().map(|(lease, _)| *lease).collect();
+            let begun = self.shared.clock.monotonic();
             let renewals = self.shared.store.renew(&self.scope, self.shared.worker.id, &leases).await?;
+            self.shared.intake.renewed(begun);
             for ((_, signals), renewal) in drives.iter().zip(renewals.named) {
                 match renewal {
                     Renewal::Held => {}

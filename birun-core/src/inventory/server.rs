@@ -35,7 +35,7 @@ pub struct Server {
     pub tags: Vec<Tag>,
     /// The groups it is in, sorted.
     pub group_ids: Vec<GroupId>,
-    /// In maintenance: executions leave it out, whatever names it.
+    /// In maintenance: executions that are accepted meanwhile leave it out, whatever names it.
     pub maintenance: bool,
     /// For people.
     pub description: String,

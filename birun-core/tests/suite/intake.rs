@@ -1,17 +1,48 @@
 //! What is submitted where the worker has a free slot is claimed as it is accepted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
-use birun_core::Gate;
 use birun_core::engine::{Engine, Limits, Roles};
 use birun_core::execution::{ExecutionStatus, Run, RunHandle};
 use birun_core::testing::TestEngine;
-use tokio::sync::Notify;
+use birun_core::{Gate, Store};
+use futures::future::join_all;
+use futures::poll;
 
 use crate::engine::{builder, local, script, store, submit_many};
 use crate::faulty::{Faulty, unavailable};
+
+/// A store that tells when it was given a submission.
+struct Asked {
+    inner: Arc<dyn Store>,
+    submitted: Arc<AtomicBool>,
+}
+
+impl Asked {
+    async fn new() -> Self {
+        Self { inner: store().await, submitted: Arc::default() }
+    }
+
+    fn store(&self) -> Faulty {
+        let submitted = Arc::clone(&self.submitted);
+        Faulty::new(Arc::clone(&self.inner), move |method| {
+            submitted.fetch_or(method == "submit", SeqCst);
+            None
+        })
+    }
+
+    /// Polls a submission until the store has it, and no further.
+    async fn is_given(&self, submitting: &mut (impl Future<Output = birun_core::Result<RunHandle>> + Unpin)) {
+        self.submitted.store(false, SeqCst);
+        while !self.submitted.load(SeqCst) {
+            tokio::task::yield_now().await;
+            assert!(poll!(&mut *submitting).is_pending(), "accepted before it was submitted");
+        }
+    }
+}
 
 /// Submits until a run is claimed as it is accepted: until the worker has caught up with its queue.
 async fn claimed_at_once(gate: &Gate, run: impl Fn() -> Run) -> RunHandle {
@@ -80,35 +111,72 @@ pub(crate) async fn a_submission_that_the_store_refuses_keeps_no_slot() {
     let gate = engine.gate();
     succeeds(&claimed_at_once(&gate, || script("exit 0")).await).await;
     refuses.store(true, SeqCst);
-    gate.run(script("exit 0")).await.expect_err("refused");
+    for _ in 0..10 {
+        gate.run(script("exit 0")).await.expect_err("refused");
+    }
     refuses.store(false, SeqCst);
-    succeeds(&claimed_at_once(&gate, || script("exit 0")).await).await;
-    let twice = || script("exit 0").idempotency_key("k");
-    succeeds(&gate.run(twice()).await.expect("accepted")).await;
-    succeeds(&gate.run(twice()).await.expect("answered")).await;
     succeeds(&claimed_at_once(&gate, || script("exit 0")).await).await;
     engine.shutdown().await.expect("it stops");
 }
 
+pub(crate) async fn of_many_that_use_a_key_at_once_all_but_one_keep_no_slot() {
+    let engine = TestEngine::start(builder(&local()).await).await.expect("starts");
+    let gate = engine.gate();
+    for round in 0..20 {
+        let request = || script("exit 0").idempotency_key(format!("k{round}"));
+        let runs = join_all((0..8).map(|_| gate.run(request()))).await;
+        let ids: BTreeSet<_> = runs.iter().map(|run| run.as_ref().expect("answered").id()).collect();
+        assert_eq!(ids.len(), 1);
+        succeeds(runs[0].as_ref().expect("answered")).await;
+    }
+    // 64 slots would have been used up by 140 that were kept.
+    succeeds(&claimed_at_once(&gate, || script("exit 0")).await).await;
+    engine.shutdown().await.expect("it stops");
+}
+
+pub(crate) async fn a_worker_that_stops_does_not_wait_for_a_caller_that_does_not_ask() {
+    let asked = Asked::new().await;
+    let engine = Engine::builder_over(Arc::new(asked.store())).executor(local()).build().await.expect("builds");
+    let running = engine.start(Roles::all()).await.expect("starts");
+    succeeds(&claimed_at_once(&engine.system(), || script("exit 0")).await).await;
+    let gate = engine.system();
+    let mut submitting = Box::pin(gate.run(script("exit 0")));
+    asked.is_given(&mut submitting).await;
+    let stopping = running.shutdown(Duration::ZERO);
+    tokio::time::timeout(Duration::from_secs(60), stopping).await.expect("in time").expect("it stops");
+    let accepted = submitting.await.expect("accepted");
+    let left = engine.system().execution(&accepted.id().into()).await.expect("read");
+    assert_eq!((left.status, left.worker), (ExecutionStatus::Queued, None));
+}
+
+pub(crate) async fn a_late_caller_disturbs_nothing_that_was_taken_up_meanwhile() {
+    let fake = local();
+    let asked = Asked::new().await;
+    let engine = TestEngine::start(Engine::builder_over(Arc::new(asked.store())).executor(fake.clone()));
+    let engine = engine.await.expect("starts");
+    let gate = engine.gate();
+    succeeds(&claimed_at_once(&gate, || script("exit 0")).await).await;
+    let before = fake.runs().len();
+    let mut submitting = Box::pin(gate.run(script("hold")));
+    asked.is_given(&mut submitting).await;
+    // Nobody knows of the lease, so that it is given back, and claimed again.
+    fake.has_begun(before + 1).await;
+    let accepted = submitting.await.expect("accepted");
+    fake.release();
+    succeeds(&accepted).await;
+    let ended = gate.execution(&accepted.id().into()).await.expect("read");
+    assert_eq!(ended.epoch, 2);
+    engine.shutdown().await.expect("it stops");
+}
+
 pub(crate) async fn a_caller_that_goes_away_as_it_submits_loses_nothing() {
-    let under_way = Arc::new(Notify::new());
-    let telling = Arc::clone(&under_way);
-    let store = Faulty::new(store().await, move |method| {
-        if method == "submit" {
-            telling.notify_one();
-        }
-        None
-    });
+    let asked = Asked::new().await;
     let limits = Limits { slots: 1, ..Limits::default() };
-    let builder = Engine::builder_over(Arc::new(store)).executor(local()).limits(limits);
+    let builder = Engine::builder_over(Arc::new(asked.store())).executor(local()).limits(limits);
     let engine = TestEngine::start(builder).await.expect("starts");
     let gate = engine.gate();
     for _ in 0..20 {
-        tokio::select! {
-            biased;
-            accepted = gate.run(script("exit 0")) => drop(accepted.expect("accepted")),
-            () = under_way.notified() => {}
-        }
+        asked.is_given(&mut Box::pin(gate.run(script("exit 0")))).await;
     }
     let open = async {
         loop {
@@ -127,13 +195,17 @@ pub(crate) async fn a_caller_that_goes_away_as_it_submits_loses_nothing() {
 pub(crate) async fn what_was_queued_before_comes_first() {
     let fake = local();
     let store = store().await;
-    let earlier = submit_many(&store, &fake, 20, "exit 0").await;
+    let earlier = submit_many(&store, &fake, 20, "hold").await;
     let limits = Limits { slots: 1, ..Limits::default() };
     let builder = Engine::builder_over(store).executor(fake.clone()).limits(limits);
     let engine = builder.build().await.expect("builds");
     let running = engine.start(Roles::all()).await.expect("starts");
     let later = engine.system().run(script("exit 0")).await.expect("accepted");
     assert_eq!(later.execution().status, ExecutionStatus::Queued);
+    for begun in 1..=earlier.len() {
+        fake.has_begun(begun).await;
+        fake.release();
+    }
     let later = later.outcome().await.expect("ends").execution;
     for run in earlier {
         let earlier = run.outcome().await.expect("ends").execution;

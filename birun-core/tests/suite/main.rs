@@ -90,6 +90,9 @@ fn main() -> ExitCode {
         a_free_slot_spares_a_submission_the_queue
         without_a_free_slot_a_submission_waits_in_the_queue
         a_submission_that_the_store_refuses_keeps_no_slot
+        of_many_that_use_a_key_at_once_all_but_one_keep_no_slot
+        a_worker_that_stops_does_not_wait_for_a_caller_that_does_not_ask
+        a_late_caller_disturbs_nothing_that_was_taken_up_meanwhile
         a_caller_that_goes_away_as_it_submits_loses_nothing
         what_was_queued_before_comes_first
     );

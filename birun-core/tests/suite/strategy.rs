@@ -1,13 +1,16 @@
 //! Which targets an execution takes, in which order, and which it leaves out.
 
-use birun_core::ErrorCode;
-use birun_core::Gate;
+use std::time::Duration;
+
 use birun_core::execution::{
     Amount, ExecutionStatus, PlannedTarget, Preview, Reason, RetryOptions, Run, StepStatus, Strategy,
 };
 use birun_core::id::Selector;
 use birun_core::inventory::ServerPatch;
 use birun_core::page::PageRequest;
+use birun_core::script::ParamValue;
+use birun_core::vault::Secret;
+use birun_core::{ErrorCode, Gate};
 
 use crate::engine::{fleet, script, steps};
 
@@ -58,7 +61,7 @@ pub(crate) async fn where_all_are_in_maintenance_nothing_is_accepted() {
         gate.retry(&run.id().into(), options).await,
     ] {
         let error = refused.expect_err("refused");
-        assert_eq!(error.code(), ErrorCode::NoTargetMatched);
+        assert_eq!(error.code(), ErrorCode::Conflict);
         assert!(error.to_string().ends_with("is in maintenance"), "{error}");
     }
     let page = gate.executions(&Default::default(), PageRequest::default()).await.expect("listed");
@@ -117,7 +120,9 @@ pub(crate) async fn a_preview_checks_like_a_run_and_starts_nothing() {
     assert_eq!(preview(&gate, &on_fleet("exit 0", strategy)).await, expected);
     for (run, code) in [
         (script("exit 0").on("tag:none"), ErrorCode::NoTargetMatched),
-        (script("exit 0").on("web-0002"), ErrorCode::NoTargetMatched),
+        (script("exit 0").on("web-0002"), ErrorCode::Conflict),
+        (script("exit 0").on("web-0000").timeout(Duration::ZERO), ErrorCode::Invalid),
+        (script("exit 0").on("web-0000").param_value("T", ParamValue::Secret(Secret::new("x"))), ErrorCode::KeyMissing),
         (Run::script("nothing"), ErrorCode::NotFound),
         (script("exit 0").on("web-0000").param("PATH", "x"), ErrorCode::Invalid),
     ] {

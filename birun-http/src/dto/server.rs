@@ -38,7 +38,7 @@ pub(crate) struct Server {
     tags: Vec<String>,
     /// The names of the groups it is in, sorted.
     groups: Vec<String>,
-    /// In maintenance: executions leave it out, whatever names it.
+    /// In maintenance: executions that are accepted meanwhile leave it out, whatever names it.
     maintenance: bool,
     /// For people.
     description: String,
@@ -99,7 +99,7 @@ pub(crate) struct NewServer {
     #[serde(default)]
     #[oai(default)]
     groups: Vec<String>,
-    /// In maintenance: executions leave it out, whatever names it.
+    /// In maintenance: executions that are accepted meanwhile leave it out, whatever names it.
     #[serde(default)]
     #[oai(default)]
     maintenance: bool,

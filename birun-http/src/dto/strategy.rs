@@ -49,7 +49,8 @@ pub(crate) struct Strategy {
     /// One success is enough: targets are tried one after the other until one succeeds, and the rest is skipped. A
     /// target that is lost ends the search, unless its work may be repeated (`on_lost: retry`).
     failover: bool,
-    /// A target that cannot be reached is no failure of the execution, as long as another one succeeds.
+    /// A target that is down (no address, no connection, no answer) is no failure of the execution, as long as another
+    /// one succeeds. One whose host key or sign-in is refused still is.
     skip_unreachable: bool,
 }
 

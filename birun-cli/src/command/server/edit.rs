@@ -60,7 +60,7 @@ pub(crate) struct EditServer {
     #[arg(long, value_name = "GROUP")]
     ungroup: Vec<String>,
 
-    /// Begin maintenance: executions leave the server out, whatever names it.
+    /// Begin maintenance: executions that are accepted from now on leave the server out.
     #[arg(long)]
     maintenance: bool,
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeSet, HashMap};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::outcome::{Outcome, backoff, retries};
-use crate::execution::{Counts, ExecutionStatus, Finish, Reason, Step, StepStatus, Strategy};
+use crate::error::ErrorCode;
+use crate::execution::{Counts, ExecutionStatus, Finish, Kill, Reason, Step, StepStatus, Strategy};
 use crate::id::StepId;
 use crate::script::{LostPolicy, RunSettings};
 
@@ -26,8 +27,8 @@ pub struct Progress {
     failover: bool,
     /// Whether a target that cannot be reached is no failure.
     skip_unreachable: bool,
-    /// Targets that were left out when the execution was accepted: neither success nor failure.
-    left_out: u32,
+    /// Targets that are neither success nor failure: left out, or excused by the strategy.
+    excused: u32,
     closing: Option<(StepStatus, Reason)>,
     batch: Batch,
     #[cfg(test)]
@@ -56,14 +57,14 @@ impl Progress {
         let mut current = steps;
         current.sort_by_key(|step| (step.position, std::cmp::Reverse(step.attempt)));
         current.dedup_by_key(|step| step.position);
-        let total = current.len();
-        let size = strategy.batch.map_or(total, |amount| amount.of(total)).max(1);
+        let total = current.iter().filter(|step| step.reason != Some(Reason::Maintenance)).count();
+        let size = strategy.batch_size(total, current.len());
         let mut progress = Self {
             next_ordinal,
             parallel: strategy.width(),
             failover: strategy.failover,
             skip_unreachable: strategy.skip_unreachable,
-            left_out: current.iter().map(|step| u32::from(step.reason == Some(Reason::Maintenance))).sum(),
+            excused: current.iter().map(|step| u32::from(is_excused(strategy.skip_unreachable, step))).sum(),
             max_failures: strategy.max_failures.map(|amount| amount.of(total)),
             closing: None,
             places: current.iter().enumerate().map(|(place, step)| (step.id, place)).collect(),
@@ -123,9 +124,10 @@ impl Progress {
     ) -> Option<Step> {
         let place = self.places.get(&id).copied()?;
         self.set(place, outcome.status);
-        let step = self.current.get(place)?;
+        let step = self.current.get_mut(place)?;
+        step.error = outcome.error;
         if self.closing.is_some() || !retries(&settings.retry, settings.on_lost, step.attempt, outcome) {
-            self.leave(place, settings.on_lost);
+            self.leave(place, outcome, settings.on_lost);
             return None;
         }
         let wait = TimeDelta::from_std(backoff(&settings.retry, step.attempt + 1, random)).unwrap_or_default();
@@ -231,22 +233,23 @@ impl Progress {
     }
 
     /// How many of so many targets did not succeed, and have no excuse.
-    fn fell_short(&self, of: u32) -> u32 {
-        let excused = self.left_out + if self.skip_unreachable { self.counts.unreachable } else { 0 };
-        of.saturating_sub(self.counts.succeeded + excused)
+    const fn fell_short(&self, of: u32) -> u32 {
+        of.saturating_sub(self.counts.succeeded + self.excused)
     }
 
     /// A target has ended for good: looks at what follows for those that wait, and at the batch if it was
     /// its last one.
-    fn leave(&mut self, place: usize, on_lost: LostPolicy) {
+    fn leave(&mut self, place: usize, outcome: &Outcome, on_lost: LostPolicy) {
+        let excused = self.current.get(place).is_some_and(|step| is_excused(self.skip_unreachable, step));
+        self.excused += u32::from(excused);
         let failures = self.fell_short(self.counts.ended()) as usize;
         if self.max_failures.is_some_and(|limit| failures >= limit) {
             self.close(StepStatus::Skipped, Reason::MaxFailures);
         }
-        if self.failover && self.counts.succeeded > 0 {
+        if self.failover && outcome.status == StepStatus::Succeeded {
             self.close(StepStatus::Skipped, Reason::FirstSuccess);
         }
-        if self.failover && self.counts.lost > 0 && on_lost != LostPolicy::Retry {
+        if self.failover && may_have_done_it(outcome, on_lost) {
             self.close(StepStatus::Skipped, Reason::TargetLost);
         }
         if (self.batch.start..self.batch.start + self.batch.size).contains(&place) {
@@ -293,6 +296,24 @@ impl Progress {
     const fn visited(&mut self, _: usize) {}
 }
 
+/// Whether a target that ended without success is no failure of the execution. One whose host key or
+/// sign-in is refused is there, and wants to be looked at.
+fn is_excused(skip_unreachable: bool, step: &Step) -> bool {
+    use ErrorCode::{ConnectFailed, ConnectTimeout, PhaseTimeout, ResolveFailed};
+    let is_down = matches!(step.error, Some(ConnectFailed | ConnectTimeout | PhaseTimeout | ResolveFailed));
+    match step.status {
+        StepStatus::Skipped => step.reason == Some(Reason::Maintenance),
+        StepStatus::Unreachable => skip_unreachable && is_down,
+        _ => false,
+    }
+}
+
+/// Whether to do the work elsewhere could do it twice.
+fn may_have_done_it(outcome: &Outcome, on_lost: LostPolicy) -> bool {
+    let unseen = matches!(outcome.kill, Some(Kill::Unconfirmed { .. }));
+    unseen || (outcome.status == StepStatus::Lost && on_lost != LostPolicy::Retry)
+}
+
 /// The attempt after `step`, which waits for its time.
 fn next_attempt(step: &Step, ordinal: u32, not_before: DateTime<Utc>) -> Step {
     Step {
@@ -324,7 +345,7 @@ fn next_attempt(step: &Step, ordinal: u32, not_before: DateTime<Utc>) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{Error, ErrorCode};
+    use crate::error::Error;
     use crate::execution::Amount;
     use crate::execution::state::judge_ending;
     use crate::execution::{Ending, LinkFault};
@@ -466,6 +487,54 @@ mod tests {
                 assert_eq!((finish.status, finish.reason), (ExecutionStatus::Lost, Some(Reason::TargetLost)));
             }
         }
+    }
+
+    #[test]
+    fn failover_does_not_go_on_beside_processes_that_may_still_run() {
+        let outcome = Outcome {
+            kill: Some(Kill::Unconfirmed { detail: "no route".to_owned() }),
+            ..Outcome::plain(StepStatus::TimedOut, Some(Reason::AttemptTimeout))
+        };
+        for on_lost in [LostPolicy::Lost, LostPolicy::Retry] {
+            let mut progress = progress(2, &Strategy { failover: true, ..Strategy::default() });
+            let settings = RunSettings { on_lost, ..RunSettings::default() };
+            let ids = start_all(&mut progress);
+            progress.ended(ids[0], &outcome, &settings, DateTime::UNIX_EPOCH, 0.0);
+            assert!(start_all(&mut progress).is_empty(), "{on_lost}");
+            assert_eq!(progress.end_pending()[0].1.reason, Some(Reason::TargetLost));
+        }
+    }
+
+    #[test]
+    fn a_target_that_refuses_is_no_excuse() {
+        let strategy = Strategy { skip_unreachable: true, ..Strategy::default() };
+        for (code, expected) in [
+            (ErrorCode::ConnectFailed, ExecutionStatus::Succeeded),
+            (ErrorCode::ResolveFailed, ExecutionStatus::Succeeded),
+            (ErrorCode::PhaseTimeout, ExecutionStatus::Succeeded),
+            (ErrorCode::HostKeyMismatch, ExecutionStatus::Failed),
+            (ErrorCode::AuthFailed, ExecutionStatus::Failed),
+            (ErrorCode::ServerDeleted, ExecutionStatus::Failed),
+        ] {
+            let mut progress = progress(2, &strategy);
+            let ids = start_all(&mut progress);
+            end_as(&mut progress, ids[0], Ending::Unreachable(Error::new(code, "no")), &RunSettings::default());
+            end(&mut progress, ids[1], 0);
+            assert_eq!(progress.finish(DateTime::UNIX_EPOCH).unwrap().status, expected, "{code}");
+            let taken_up = Progress::new(&strategy, progress.steps().to_vec());
+            assert_eq!(taken_up.finish(DateTime::UNIX_EPOCH).unwrap().status, expected, "{code}, from the journal");
+        }
+    }
+
+    #[test]
+    fn shares_are_of_the_targets_that_are_not_left_out() {
+        let left_out =
+            |position| Step { status: StepStatus::Skipped, reason: Some(Reason::Maintenance), ..step(position) };
+        let strategy = Strategy { parallel: 1, max_failures: Some(Amount::Percent(50)), ..Strategy::default() };
+        let mut progress = Progress::new(&strategy, vec![left_out(0), left_out(1), step(2), step(3)]);
+        let ids = start_all(&mut progress);
+        end(&mut progress, ids[0], 1);
+        assert!(progress.is_closed(), "one of two has failed");
     }
 
     #[test]
