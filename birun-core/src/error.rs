@@ -54,7 +54,9 @@ text_enum! {
         HostKeyRevoked = "host_key_revoked",
         /// The host refused every credential.
         AuthFailed = "auth_failed",
-        /// A private key could not be read, or its passphrase is wrong.
+        /// The host refused a user certificate that is expired, not valid yet, or not for this user.
+        CertificateRefused = "certificate_refused",
+        /// A private key could not be read, its passphrase is wrong, or its certificate is not for it.
         CredentialUnreadable = "credential_unreadable",
         /// The host name could not be resolved.
         ResolveFailed = "resolve_failed",

@@ -83,6 +83,7 @@ const fn known_status(code: ErrorCode) -> Option<StatusCode> {
         | ErrorCode::HostKeyUnknown
         | ErrorCode::HostKeyRevoked
         | ErrorCode::AuthFailed
+        | ErrorCode::CertificateRefused
         | ErrorCode::ResolveFailed
         | ErrorCode::ConnectTimeout
         | ErrorCode::ConnectFailed

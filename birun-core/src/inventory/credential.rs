@@ -35,6 +35,8 @@ pub struct Credential {
     pub algorithm: Option<String>,
     /// A private key's public side as a fingerprint, `SHA256:…`.
     pub fingerprint: Option<String>,
+    /// What the user certificate of a private key says, if it has one.
+    pub certificate: Option<CertificateFacts>,
     /// For people.
     pub description: String,
     /// The sealed value: an [`OpenCredential`] as JSON.
@@ -57,6 +59,8 @@ pub enum OpenCredential {
         key: Secret,
         /// What it is encrypted with, if it is.
         passphrase: Option<Secret>,
+        /// An OpenSSH user certificate for it, as one line of text. It is no secret.
+        certificate: Option<String>,
     },
     /// A password.
     Password(Secret),
@@ -75,7 +79,7 @@ impl OpenCredential {
     /// Every text in it that must not be seen.
     pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
         let (value, passphrase) = match self {
-            Self::PrivateKey { key, passphrase } => (key, passphrase.as_ref()),
+            Self::PrivateKey { key, passphrase, .. } => (key, passphrase.as_ref()),
             Self::Password(password) => (password, None),
         };
         std::iter::once(value).chain(passphrase)
@@ -100,6 +104,9 @@ pub struct RotateCredential {
     pub name: Option<Name>,
     /// The new value.
     pub value: Option<OpenCredential>,
+    /// Another certificate for the private key that is stored; not beside a new value, which brings
+    /// its own.
+    pub certificate: Option<String>,
     /// The new description.
     pub description: Option<String>,
 }
@@ -111,6 +118,23 @@ pub struct CredentialFacts {
     pub algorithm: Option<String>,
     /// See [`Credential::fingerprint`].
     pub fingerprint: Option<String>,
+    /// See [`Credential::certificate`].
+    pub certificate: Option<CertificateFacts>,
+}
+
+/// What a user certificate says. The certificate itself rests with the value.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct CertificateFacts {
+    /// What its authority calls it in logs.
+    pub key_id: String,
+    /// The key of the authority that signed it, `SHA256:…`.
+    pub authority: String,
+    /// The users that it was made for.
+    pub principals: Vec<String>,
+    /// From when on it is valid; `None` = always was.
+    pub valid_after: Option<DateTime<Utc>>,
+    /// Until when it is valid; `None` = for ever.
+    pub valid_before: Option<DateTime<Utc>>,
 }
 
 /// Reads a credential's value before it is stored, so that a broken key is refused at once.
@@ -119,7 +143,7 @@ pub trait CredentialInspector: Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`ErrorCode::CredentialUnreadable`](crate::ErrorCode::CredentialUnreadable) if the key cannot
-    /// be parsed, its passphrase is missing or wrong, or its algorithm is not supported. The message
-    /// never holds any part of the value.
+    /// be parsed, its passphrase is missing or wrong, its algorithm is not supported, or its
+    /// certificate is not a user's or not for this key. The message never holds any part of the value.
     fn inspect(&self, value: &OpenCredential) -> Result<CredentialFacts>;
 }

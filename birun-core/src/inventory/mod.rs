@@ -12,7 +12,8 @@ mod trust;
 
 pub use advice::advice;
 pub use credential::{
-    Credential, CredentialFacts, CredentialInspector, CredentialKind, NewCredential, OpenCredential, RotateCredential,
+    CertificateFacts, Credential, CredentialFacts, CredentialInspector, CredentialKind, NewCredential, OpenCredential,
+    RotateCredential,
 };
 pub use group::{Group, GroupPatch, NewGroup};
 pub use host_key::{

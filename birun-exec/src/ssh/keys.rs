@@ -6,11 +6,12 @@ use birun_core::inventory::{CredentialFacts, CredentialInspector, OpenCredential
 use birun_core::vault::Secret;
 use birun_core::{Error, ErrorCode, Result};
 use russh::keys::ssh_key::{self, Kdf};
-use russh::keys::{Algorithm, HashAlg, PrivateKey, decode_secret_key};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, decode_secret_key};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::ssh::blocking::block;
+use crate::ssh::certificate;
 use crate::ssh::host_key::MIN_RSA_BITS;
 
 /// More bcrypt rounds than anyone needs: about ten seconds.
@@ -29,11 +30,13 @@ impl CredentialInspector for SshKeys {
                 Err(unreadable("the password is empty"))
             }
             OpenCredential::Password(_) => Ok(CredentialFacts::default()),
-            OpenCredential::PrivateKey { key, passphrase } => {
+            OpenCredential::PrivateKey { key, passphrase, certificate } => {
                 let key = open_key(key, passphrase.as_ref())?;
+                let certificate = certificate.as_deref().map(|text| certificate::read(text, &key)).transpose()?;
                 Ok(CredentialFacts {
                     algorithm: Some(key.algorithm().to_string()),
                     fingerprint: Some(key.fingerprint(HashAlg::Sha256).to_string()),
+                    certificate: certificate.as_ref().map(certificate::facts),
                 })
             }
         }
@@ -43,8 +46,23 @@ impl CredentialInspector for SshKeys {
 /// What a sign-in uses. Lives in memory only.
 #[derive(Clone)]
 pub(super) enum Identity {
-    Key(Arc<PrivateKey>),
+    Key(SigningKey),
     Password(Secret),
+}
+
+/// A private key, and the user certificate for it, if there is one.
+#[derive(Clone)]
+pub(super) struct SigningKey {
+    pub(super) key: Arc<PrivateKey>,
+    pub(super) certificate: Option<Certificate>,
+}
+
+impl SigningKey {
+    fn open(text: &Secret, passphrase: Option<&Secret>, certificate: Option<&str>) -> Result<Self> {
+        let key = open_key(text, passphrase)?;
+        let certificate = certificate.map(|text| certificate::read(text, &key)).transpose()?;
+        Ok(Self { key: Arc::new(key), certificate })
+    }
 }
 
 impl std::fmt::Debug for Identity {
@@ -54,6 +72,14 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
+    /// The certificate that it signs in with, if it has one.
+    pub(super) const fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Key(key) => key.certificate.as_ref(),
+            Self::Password(_) => None,
+        }
+    }
+
     /// Opens a credential; the slow part runs on a thread for blocking work, as one of a few at once.
     ///
     /// # Errors
@@ -61,9 +87,9 @@ impl Identity {
     pub(super) async fn open(credential: &OpenCredential, places: &Arc<Semaphore>) -> Result<Self> {
         match credential.clone() {
             OpenCredential::Password(password) => Ok(Self::Password(password)),
-            OpenCredential::PrivateKey { key, passphrase } => {
-                let key = block(places, move || open_key(&key, passphrase.as_ref())).await??;
-                Ok(Self::Key(Arc::new(key)))
+            OpenCredential::PrivateKey { key, passphrase, certificate } => {
+                let open = move || SigningKey::open(&key, passphrase.as_ref(), certificate.as_deref());
+                Ok(Self::Key(block(places, open).await??))
             }
         }
     }
@@ -76,17 +102,17 @@ pub(super) struct Digest([u8; 32]);
 impl Digest {
     pub(super) fn of(credential: &OpenCredential) -> Self {
         let mut hash = Sha256::new();
-        let mut add = |part: Option<&Secret>| {
-            let text = part.map(Secret::expose);
+        let mut add = |text: Option<&str>| {
             // The length keeps apart what would be the same in a row; no text is as long as this.
             hash.update(text.map_or(usize::MAX, str::len).to_le_bytes());
             hash.update(text.unwrap_or_default());
         };
         match credential {
-            OpenCredential::Password(password) => add(Some(password)),
-            OpenCredential::PrivateKey { key, passphrase } => {
-                add(Some(key));
-                add(passphrase.as_ref());
+            OpenCredential::Password(password) => add(Some(password.expose())),
+            OpenCredential::PrivateKey { key, passphrase, certificate } => {
+                add(Some(key.expose()));
+                add(passphrase.as_ref().map(Secret::expose));
+                add(certificate.as_deref());
             }
         }
         Self(hash.finalize().into())
@@ -197,7 +223,7 @@ mod tests {
     use russh::keys::{EcdsaCurve, encode_pkcs8_pem, encode_pkcs8_pem_encrypted};
 
     fn credential(key: &str, passphrase: Option<&str>) -> OpenCredential {
-        OpenCredential::PrivateKey { key: Secret::new(key), passphrase: passphrase.map(Secret::new) }
+        OpenCredential::PrivateKey { key: Secret::new(key), passphrase: passphrase.map(Secret::new), certificate: None }
     }
 
     fn refused(key: &str, passphrase: Option<&str>) -> String {
@@ -277,6 +303,7 @@ mod tests {
             credential("a", Some("b")),
             credential("ab", None),
             credential("ab", Some("")),
+            OpenCredential::PrivateKey { key: Secret::new("a"), passphrase: None, certificate: Some(String::new()) },
             OpenCredential::Password(Secret::new("a")),
             OpenCredential::Password(Secret::new("ab")),
         ];

@@ -8,6 +8,7 @@
 mod algorithms;
 mod approach;
 mod blocking;
+mod certificate;
 mod channel;
 mod connection;
 mod dial;

@@ -128,7 +128,7 @@ impl ScriptedServer {
     #[must_use]
     pub fn target(&self) -> ServerTarget {
         let key = Secret::new(key_text(&private_key(Algorithm::Ed25519)));
-        let credential = OpenCredential::PrivateKey { key, passphrase: None };
+        let credential = OpenCredential::PrivateKey { key, passphrase: None, certificate: None };
         server_target(self.port, "deploy", credential, self.host_keys.clone())
     }
 }

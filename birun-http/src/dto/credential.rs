@@ -27,6 +27,9 @@ pub(crate) struct Credential {
     /// A private key's public side: `SHA256:…`
     #[oai(nullable)]
     fingerprint: Option<String>,
+    /// What a private key's user certificate says.
+    #[oai(nullable)]
+    certificate: Option<Certificate>,
     /// For people.
     description: String,
     /// Rises by one with each change; the `ETag` says it too.
@@ -45,10 +48,40 @@ impl From<inventory::Credential> for Credential {
             kind: Word(credential.kind),
             algorithm: credential.algorithm,
             fingerprint: credential.fingerprint,
+            certificate: credential.certificate.map(Certificate::from),
             description: credential.description,
             version: credential.version,
             created_at: credential.created_at.into(),
             updated_at: credential.updated_at.into(),
+        }
+    }
+}
+
+/// What an OpenSSH user certificate says.
+#[derive(Debug, Object)]
+pub(crate) struct Certificate {
+    /// What its authority calls it in logs.
+    key_id: String,
+    /// The key of the authority that signed it: `SHA256:…`
+    authority: String,
+    /// The users that it was made for.
+    principals: Vec<String>,
+    /// From when on it is valid; null = always was.
+    #[oai(nullable)]
+    valid_after: Option<Timestamp>,
+    /// Until when it is valid; null = for ever.
+    #[oai(nullable)]
+    valid_before: Option<Timestamp>,
+}
+
+impl From<inventory::CertificateFacts> for Certificate {
+    fn from(facts: inventory::CertificateFacts) -> Self {
+        Self {
+            key_id: facts.key_id,
+            authority: facts.authority,
+            principals: facts.principals,
+            valid_after: facts.valid_after.map(Timestamp::from),
+            valid_before: facts.valid_before.map(Timestamp::from),
         }
     }
 }
@@ -69,6 +102,9 @@ pub(crate) struct NewCredential {
     /// What the private key is encrypted with.
     #[oai(write_only)]
     passphrase: Option<SecretText>,
+    /// The text of an OpenSSH user certificate for the private key.
+    #[oai(write_only)]
+    certificate: Option<String>,
     /// A password.
     #[oai(write_only)]
     password: Option<SecretText>,
@@ -76,7 +112,10 @@ pub(crate) struct NewCredential {
 
 impl NewCredential {
     pub(crate) fn into_core(self) -> Result<inventory::NewCredential> {
-        let value = open(self.private_key, self.passphrase, self.password)?;
+        let (value, certificate) = open(self.private_key, self.passphrase, self.certificate, self.password)?;
+        if certificate.is_some() {
+            return Err(certificate_alone());
+        }
         Ok(inventory::NewCredential {
             name: parsed("name", &self.name)?,
             description: self.description,
@@ -99,6 +138,9 @@ pub(crate) struct CredentialPatch {
     /// What the new private key is encrypted with.
     #[oai(write_only)]
     passphrase: Option<SecretText>,
+    /// The text of an OpenSSH user certificate: for the new private key, or for the one that is stored.
+    #[oai(write_only)]
+    certificate: Option<String>,
     /// The new password.
     #[oai(write_only)]
     password: Option<SecretText>,
@@ -106,28 +148,39 @@ pub(crate) struct CredentialPatch {
 
 impl CredentialPatch {
     pub(crate) fn into_core(self) -> Result<inventory::RotateCredential> {
+        let (value, certificate) = open(self.private_key, self.passphrase, self.certificate, self.password)?;
         Ok(inventory::RotateCredential {
             name: self.name.map(|text| parsed("name", &text)).transpose()?,
-            value: open(self.private_key, self.passphrase, self.password)?,
+            value,
+            certificate,
             description: self.description,
         })
     }
 }
 
-/// The value that three fields give, if they give one.
+/// The value that the fields give, if they give one; else the certificate that they give by itself.
 fn open(
     private_key: Option<SecretText>,
     passphrase: Option<SecretText>,
+    certificate: Option<String>,
     password: Option<SecretText>,
-) -> Result<Option<OpenCredential>> {
+) -> Result<(Option<OpenCredential>, Option<String>)> {
     let given = |text: Option<SecretText>| text.map(|text| text.0).filter(|text| *text != Secret::default());
-    match (given(private_key), given(passphrase), given(password)) {
-        (Some(key), passphrase, None) => Ok(Some(OpenCredential::PrivateKey { key, passphrase })),
-        (None, None, Some(password)) => Ok(Some(OpenCredential::Password(password))),
-        (None, None, None) => Ok(None),
-        (None, Some(_), _) => Err(Error::invalid_field("passphrase", "is only for a private key")),
-        (Some(_), _, Some(_)) => Err(neither()),
+    let certificate = certificate.filter(|text| !text.is_empty());
+    match (given(private_key), given(passphrase), certificate, given(password)) {
+        (Some(key), passphrase, certificate, None) => {
+            Ok((Some(OpenCredential::PrivateKey { key, passphrase, certificate }), None))
+        }
+        (None, None, None, Some(password)) => Ok((Some(OpenCredential::Password(password)), None)),
+        (None, None, certificate, None) => Ok((None, certificate)),
+        (None, Some(_), ..) => Err(Error::invalid_field("passphrase", "is only for a private key")),
+        (None, None, Some(_), Some(_)) => Err(certificate_alone()),
+        (Some(_), .., Some(_)) => Err(neither()),
     }
+}
+
+fn certificate_alone() -> Error {
+    Error::invalid_field("certificate", "is only for a private key")
 }
 
 fn neither() -> Error {

@@ -226,6 +226,8 @@ async fn rules() {
         ("servers", json!({"name": "a", "host": "h", "user": "u", "port": 0}), "invalid", "port"),
         ("servers", json!({"name": "a", "host": "h", "user": "u", "tags": ["x", "a b"]}), "invalid", "tags.1"),
         ("credentials", json!({"name": "a"}), "invalid", "private_key"),
+        ("credentials", json!({"name": "a", "certificate": "c"}), "invalid", "certificate"),
+        ("credentials", json!({"name": "a", "password": "p", "certificate": "c"}), "invalid", "certificate"),
         ("scripts", json!({"name": "a", "content": "x", "interpreter": "ruby"}), "invalid", "interpreter"),
         ("scripts", json!({"name": "a", "content": "x", "timeout": "soon"}), "invalid", "timeout"),
         ("scripts", json!({"name": "a", "content": "x", "targets": "tag:"}), "invalid", "targets"),

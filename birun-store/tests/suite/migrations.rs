@@ -140,7 +140,7 @@ async fn an_altered_migration_is_refused(place: Place) {
 async fn a_newer_schema_is_refused(place: Place) {
     let store = place.open().await;
     store.migrate().await.unwrap();
-    place.run("INSERT INTO birun_migrations (version, name, checksum) SELECT 99, 'future', checksum FROM birun_migrations").await;
+    place.run("INSERT INTO birun_migrations (version, name, checksum) SELECT 99, 'future', checksum FROM birun_migrations WHERE version = 1").await;
     for refused in [store.check().await, store.migrate().await] {
         assert_eq!(code(refused), ErrorCode::SchemaNewer);
     }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{SecretArgs, VIEW};
+use super::{SecretArgs, VIEW, warn_of_certificate};
 use crate::args::DryRun;
 use crate::client::Request;
 use crate::context::Context;
@@ -15,6 +15,7 @@ const EXAMPLES: &str = "\
 Examples:
   birun credential create deploy --key ~/.ssh/id_ed25519
   birun credential create deploy --key ./id_ed25519 --passphrase-file ./passphrase
+  birun credential create deploy --key ./id_ed25519 --certificate ./id_ed25519-cert.pub
   birun credential create console --password";
 
 /// Store a credential: a private key or a password. The value is sealed, and never shown again.
@@ -47,5 +48,6 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: CreateCredential) -> Comma
     let Some(credential) = ctx.client().await?.change(ui, args.dry_run.dry_run, request).await? else {
         return Ok(());
     };
+    warn_of_certificate(ui, &credential);
     ui.done(&VIEW, &credential, |name| format!("created credential {name}"))
 }

@@ -1,5 +1,6 @@
 //! `birun credential …`
 
+mod certificate;
 mod create;
 mod delete;
 mod edit;
@@ -13,6 +14,7 @@ use crate::context::Context;
 use crate::error::CommandResult;
 use crate::ui::{Column, Kind, Ui, View};
 
+pub(super) use certificate::warn_of_certificate;
 pub(super) use secret::SecretArgs;
 
 /// What servers are signed in to with. Values go in and never come out.
@@ -49,6 +51,7 @@ const VIEW: View = View {
         Column::new("kind", "/kind", Kind::Text),
         Column::new("algorithm", "/algorithm", Kind::Text),
         Column::new("fingerprint", "/fingerprint", Kind::Text),
+        Column::new("certificate", "/certificate", Kind::Made(certificate::summary)).wide(),
         Column::new("description", "/description", Kind::Text).wide(),
         Column::new("created", "/created_at", Kind::Instant).wide(),
         Column::new("updated", "/updated_at", Kind::Instant).wide(),

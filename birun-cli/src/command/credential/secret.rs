@@ -21,6 +21,10 @@ pub(crate) struct SecretArgs {
     #[arg(long, value_name = "FILE", requires = "key")]
     passphrase_file: Option<PathBuf>,
 
+    /// An OpenSSH user certificate for the key: the file that ends in -cert.pub.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "password"])]
+    certificate: Option<PathBuf>,
+
     /// A file that holds the password; - is stdin.
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
     password_file: Option<PathBuf>,
@@ -42,9 +46,13 @@ impl SecretArgs {
         if self.password {
             return Ok(Some(json!({"password": ui.secret("password:", "--password-file FILE")?})));
         }
-        let Some(path) = &self.key else { return Ok(None) };
+        let mut value = json!({});
+        if let Some(path) = &self.certificate {
+            put(&mut value, "certificate", json!(read_text(path)?));
+        }
+        let Some(path) = &self.key else { return Ok(self.certificate.is_some().then_some(value)) };
         let key = read_text(path)?;
-        let mut value = json!({"private_key": key});
+        put(&mut value, "private_key", json!(key));
         if let Some(file) = &self.passphrase_file {
             put(&mut value, "passphrase", json!(read_secret_file(file)?.expose()));
         } else if is_encrypted_key(&key) {

@@ -31,6 +31,7 @@ impl Gate {
             kind: new.value.kind(),
             algorithm: None,
             fingerprint: None,
+            certificate: None,
             description: new.description,
             sealed: Sealed::from_bytes(Vec::new()),
             version: 1,
@@ -62,10 +63,11 @@ impl Gate {
         set(&mut credential.description, rotate.description);
         credential.version += 1;
         credential.updated_at = self.shared.clock.now();
-        let value = match rotate.value {
-            Some(value) => value,
+        let value = match (rotate.value, rotate.certificate) {
+            (Some(value), _) => value,
             // The value is bound to the row's version, so it is sealed anew with every change.
-            None => open(&self.shared, &old)?,
+            (None, None) => open(&self.shared, &old)?,
+            (None, Some(certificate)) => certified(open(&self.shared, &old)?, certificate)?,
         };
         self.put_value(&mut credential, value).await?;
         let audit = self
@@ -115,6 +117,7 @@ impl Gate {
         credential.kind = value.kind();
         credential.algorithm = facts.algorithm;
         credential.fingerprint = facts.fingerprint;
+        credential.certificate = facts.certificate;
         credential.sealed = vault.seal(&place(credential), &to_bytes(&value)?)?;
         Ok(())
     }
@@ -127,6 +130,16 @@ impl Gate {
         tokio::task::spawn_blocking(move || inspector.inspect(&value))
             .await
             .map_err(|error| Error::internal("the credential could not be inspected").with_source(error))?
+    }
+}
+
+/// The value with another certificate.
+fn certified(value: OpenCredential, certificate: String) -> Result<OpenCredential> {
+    match value {
+        OpenCredential::PrivateKey { key, passphrase, .. } => {
+            Ok(OpenCredential::PrivateKey { key, passphrase, certificate: Some(certificate) })
+        }
+        OpenCredential::Password(_) => Err(Error::invalid_field("certificate", "is only for a private key")),
     }
 }
 
@@ -157,20 +170,25 @@ const fn place(credential: &Credential) -> Place<'static> {
 struct Written<'a> {
     value: &'a str,
     passphrase: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'a str>,
 }
 
 #[derive(serde::Deserialize)]
 struct Read {
     value: Secret,
     passphrase: Option<Secret>,
+    certificate: Option<String>,
 }
 
 fn to_bytes(value: &OpenCredential) -> Result<Zeroizing<Vec<u8>>> {
     let written = match value {
-        OpenCredential::PrivateKey { key, passphrase } => {
-            Written { value: key.expose(), passphrase: passphrase.as_ref().map(Secret::expose) }
-        }
-        OpenCredential::Password(password) => Written { value: password.expose(), passphrase: None },
+        OpenCredential::PrivateKey { key, passphrase, certificate } => Written {
+            value: key.expose(),
+            passphrase: passphrase.as_ref().map(Secret::expose),
+            certificate: certificate.as_deref(),
+        },
+        OpenCredential::Password(password) => Written { value: password.expose(), passphrase: None, certificate: None },
     };
     serde_json::to_vec(&written)
         .map(Zeroizing::new)
@@ -180,7 +198,9 @@ fn to_bytes(value: &OpenCredential) -> Result<Zeroizing<Vec<u8>>> {
 fn from_bytes(kind: CredentialKind, bytes: &[u8]) -> Option<OpenCredential> {
     let read: Read = serde_json::from_slice(bytes).ok()?;
     Some(match kind {
-        CredentialKind::PrivateKey => OpenCredential::PrivateKey { key: read.value, passphrase: read.passphrase },
+        CredentialKind::PrivateKey => {
+            OpenCredential::PrivateKey { key: read.value, passphrase: read.passphrase, certificate: read.certificate }
+        }
         CredentialKind::Password => OpenCredential::Password(read.value),
     })
 }

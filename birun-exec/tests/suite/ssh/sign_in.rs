@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use birun_core::ErrorCode;
 use birun_core::inventory::OpenCredential;
-use birun_core::testing::harness::Suite;
+use birun_core::testing::harness::{Need, Suite};
 use birun_core::vault::Secret;
-use birun_exec::testing::{Admission, Script, ScriptedServer, key_text, private_key};
+use birun_exec::testing::{Admission, Script, ScriptedServer, Sshd, SshdOptions, certificate, key_text, private_key};
 use russh::keys::key::safe_rng;
+use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::private::RsaKeypair;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
 use russh::{Preferred, cipher, kex, mac};
+use tempfile::TempDir;
 
 use super::support::{patient, run};
 
@@ -24,6 +26,10 @@ pub(crate) fn add_to(suite: &mut Suite) {
     suite.test("ssh::sign_in::a_second_factor_is_named", &[], a_second_factor_is_named);
     suite.test("ssh::sign_in::without_a_credential_nothing_is_tried", &[], without_a_credential);
     suite.test("ssh::sign_in::a_broken_key_is_told", &[], a_broken_key_is_told);
+    let sshd = [Need::new("sshd", Sshd::program().is_some())];
+    suite.test("ssh::sign_in::a_certificate_signs_in", &sshd, a_certificate_signs_in);
+    suite.test("ssh::sign_in::a_refused_certificate_says_what_is_wrong", &sshd, a_refused_certificate);
+    suite.test("ssh::sign_in::a_key_signs_in_where_its_certificate_does_not", &sshd, a_key_beside_its_certificate);
     suite.test("ssh::sign_in::broken_algorithms_are_refused", &[], broken_algorithms_are_refused);
     suite.test("ssh::sign_in::terrapin_is_refused", &[], terrapin_is_refused);
     suite.test("ssh::sign_in::old_but_safe_servers_are_served", &[], old_but_safe_servers_are_served);
@@ -42,7 +48,7 @@ async fn code_with(script: Script, credential: Option<OpenCredential>) -> Result
 }
 
 fn key(key: &PrivateKey) -> Option<OpenCredential> {
-    Some(OpenCredential::PrivateKey { key: Secret::new(key_text(key)), passphrase: None })
+    Some(OpenCredential::PrivateKey { key: Secret::new(key_text(key)), passphrase: None, certificate: None })
 }
 
 fn password(text: &str) -> Option<OpenCredential> {
@@ -62,7 +68,7 @@ async fn an_encrypted_key_signs_in() {
     let encrypted = private_key(Algorithm::Ed25519).encrypt(&mut safe_rng(), "correct horse").unwrap();
     let credential = |passphrase: &str| {
         let key = Secret::new(key_text(&encrypted));
-        Some(OpenCredential::PrivateKey { key, passphrase: Some(Secret::new(passphrase)) })
+        Some(OpenCredential::PrivateKey { key, passphrase: Some(Secret::new(passphrase)), certificate: None })
     };
     assert_eq!(code_with(Script::default(), credential("correct horse")).await.unwrap(), 0);
     let error = code_with(Script::default(), credential("wrong horse")).await.unwrap_err();
@@ -108,10 +114,84 @@ async fn without_a_credential() {
 }
 
 async fn a_broken_key_is_told() {
-    let credential = OpenCredential::PrivateKey { key: Secret::new("canary-3"), passphrase: None };
+    let credential = OpenCredential::PrivateKey { key: Secret::new("canary-3"), passphrase: None, certificate: None };
     let error = code_with(Script::default(), Some(credential)).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::CredentialUnreadable);
     assert!(!format!("{error:?}").contains("canary-3"));
+}
+
+/// An sshd that trusts an authority, and no key by itself.
+fn trusting(authority: &PrivateKey, directory: &TempDir) -> SshdOptions {
+    let file = directory.path().join("authority.pub");
+    std::fs::write(&file, authority.public_key().to_openssh().unwrap()).unwrap();
+    Sshd::options().line(format!("TrustedUserCAKeys {}", file.display()))
+}
+
+/// Signs in to an sshd with a certificate.
+async fn code_certified(sshd: &Sshd, key: &PrivateKey, certificate: String) -> Result<i32, birun_core::Error> {
+    let mut target = sshd.target();
+    target.credential = Some(OpenCredential::PrivateKey {
+        key: Secret::new(key_text(key)),
+        passphrase: None,
+        certificate: Some(certificate),
+    });
+    let ran = run(&patient(), &Arc::new(target), "true").await;
+    match ran.ending {
+        birun_core::execution::Ending::Exited { code } => Ok(code),
+        birun_core::execution::Ending::Unreachable(error) => Err(error),
+        other => panic!("{other:?}"),
+    }
+}
+
+const ALWAYS: (u64, u64) = (0, u64::MAX);
+
+async fn a_certificate_signs_in() {
+    let directory = TempDir::new().unwrap();
+    let authority = private_key(Algorithm::Ed25519);
+    let sshd = trusting(&authority, &directory).line("AuthorizedKeysFile none").start();
+    let rsa = PrivateKey::from(RsaKeypair::random(&mut safe_rng(), 2048).unwrap());
+    let ecdsa = private_key(Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 });
+    for key in [private_key(Algorithm::Ed25519), ecdsa, rsa] {
+        let text = certificate(&key, &authority, CertType::User, &[sshd.user()], ALWAYS);
+        assert_eq!(code_certified(&sshd, &key, text).await.unwrap(), 0, "{}: {}", key.algorithm(), sshd.log());
+    }
+}
+
+async fn a_refused_certificate() {
+    let directory = TempDir::new().unwrap();
+    let (authority, other) = (private_key(Algorithm::Ed25519), private_key(Algorithm::Ed25519));
+    let sshd = trusting(&authority, &directory).start();
+    let (key, user) = (private_key(Algorithm::Ed25519), sshd.user());
+    let refused = ErrorCode::CertificateRefused;
+    for (authority, principal, window, code, why, next) in [
+        (&authority, user, (10, 20), refused, "the certificate expired at 1970-01-01T00:00:20Z", "signed anew"),
+        (
+            &authority,
+            user,
+            (4_000_000_000, u64::MAX),
+            refused,
+            "the certificate is not valid before 2096",
+            "signed anew",
+        ),
+        (&authority, "ana", ALWAYS, refused, "the certificate is for ana, not for", "signed anew"),
+        (&other, user, ALWAYS, ErrorCode::AuthFailed, "the server accepts publickey", "TrustedUserCAKeys"),
+    ] {
+        let text = certificate(&key, authority, CertType::User, &[principal], window);
+        let error = code_certified(&sshd, &key, text).await.unwrap_err();
+        let message = error.to_string();
+        assert_eq!(error.code(), code, "{error}");
+        assert!(message.contains(why), "{error}");
+        assert!(message.contains("tried publickey (ssh-ed25519-cert-v01@openssh.com SHA256:"), "{error}");
+        assert!(message.contains(", publickey (ssh-ed25519 SHA256:"), "{error}");
+        assert!(error.hint().unwrap().contains(next), "{error:?}");
+    }
+}
+
+async fn a_key_beside_its_certificate() {
+    let sshd = Sshd::start();
+    let authority = private_key(Algorithm::Ed25519);
+    let text = certificate(sshd.client_key(), &authority, CertType::User, &["ana"], (10, 20));
+    assert_eq!(code_certified(&sshd, sshd.client_key(), text).await.unwrap(), 0);
 }
 
 fn only(change: impl FnOnce(&mut Preferred)) -> Script {
