@@ -56,6 +56,8 @@ text_enum! {
         AuthFailed = "auth_failed",
         /// The host refused a user certificate that is expired, not valid yet, or not for this user.
         CertificateRefused = "certificate_refused",
+        /// The ssh-agent cannot be reached, does not answer, or does not sign.
+        AgentFailed = "agent_failed",
         /// A private key could not be read, its passphrase is wrong, or its certificate is not for it.
         CredentialUnreadable = "credential_unreadable",
         /// The host name could not be resolved.

@@ -84,6 +84,7 @@ const fn known_status(code: ErrorCode) -> Option<StatusCode> {
         | ErrorCode::HostKeyRevoked
         | ErrorCode::AuthFailed
         | ErrorCode::CertificateRefused
+        | ErrorCode::AgentFailed
         | ErrorCode::ResolveFailed
         | ErrorCode::ConnectTimeout
         | ErrorCode::ConnectFailed

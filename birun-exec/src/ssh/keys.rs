@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use birun_core::inventory::{CredentialFacts, CredentialInspector, OpenCredential};
+use birun_core::inventory::{AgentKey, CredentialFacts, CredentialInspector, OpenCredential, PromptAnswer};
 use birun_core::vault::Secret;
 use birun_core::{Error, ErrorCode, Result};
+use russh::MethodKind;
 use russh::keys::ssh_key::{self, Kdf};
 use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, decode_secret_key};
 use sha2::{Digest as _, Sha256};
@@ -29,7 +30,16 @@ impl CredentialInspector for SshKeys {
             OpenCredential::Password(password) if password.expose().is_empty() => {
                 Err(unreadable("the password is empty"))
             }
-            OpenCredential::Password(_) => Ok(CredentialFacts::default()),
+            OpenCredential::Password(_) | OpenCredential::Answers(_) => Ok(CredentialFacts::default()),
+            OpenCredential::Several(methods) => {
+                let facts = methods.iter().map(|method| self.inspect(method)).collect::<Result<Vec<_>>>()?;
+                // A private key's before an agent's, which tells less.
+                let public = |facts: &CredentialFacts| (facts.algorithm.is_some(), facts.fingerprint.is_some());
+                Ok(facts.into_iter().rev().max_by_key(public).unwrap_or_default())
+            }
+            OpenCredential::Agent(AgentKey { fingerprint, .. }) => {
+                Ok(CredentialFacts { fingerprint: fingerprint.clone(), ..CredentialFacts::default() })
+            }
             OpenCredential::PrivateKey { key, passphrase, certificate } => {
                 let key = open_key(key, passphrase.as_ref())?;
                 let certificate = certificate.as_deref().map(|text| certificate::read(text, &key)).transpose()?;
@@ -48,19 +58,22 @@ impl CredentialInspector for SshKeys {
 pub(super) enum Identity {
     Key(SigningKey),
     Password(Secret),
+    Answers(Vec<PromptAnswer>),
+    Agent(AgentKey),
+    Several(Vec<Self>),
 }
 
 /// A private key, and the user certificate for it, if there is one.
 #[derive(Clone)]
 pub(super) struct SigningKey {
     pub(super) key: Arc<PrivateKey>,
-    pub(super) certificate: Option<Certificate>,
+    pub(super) certificate: Option<Box<Certificate>>,
 }
 
 impl SigningKey {
     fn open(text: &Secret, passphrase: Option<&Secret>, certificate: Option<&str>) -> Result<Self> {
         let key = open_key(text, passphrase)?;
-        let certificate = certificate.map(|text| certificate::read(text, &key)).transpose()?;
+        let certificate = certificate.map(|text| certificate::read(text, &key)).transpose()?.map(Box::new);
         Ok(Self { key: Arc::new(key), certificate })
     }
 }
@@ -72,11 +85,29 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// The certificate that it signs in with, if it has one.
-    pub(super) const fn certificate(&self) -> Option<&Certificate> {
+    /// The methods to sign in with, in their order.
+    pub(super) const fn methods(&self) -> &[Self] {
         match self {
-            Self::Key(key) => key.certificate.as_ref(),
-            Self::Password(_) => None,
+            Self::Several(methods) => methods.as_slice(),
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// What servers call this method.
+    pub(super) const fn kinds(&self) -> &'static [MethodKind] {
+        match self {
+            Self::Key(_) | Self::Agent(_) => &[MethodKind::PublicKey],
+            Self::Password(_) => &[MethodKind::Password, MethodKind::KeyboardInteractive],
+            Self::Answers(_) => &[MethodKind::KeyboardInteractive],
+            Self::Several(_) => &[],
+        }
+    }
+
+    /// The certificate that it signs in with, if it has one.
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Key(key) => key.certificate.as_deref(),
+            Self::Password(_) | Self::Answers(_) | Self::Agent(_) | Self::Several(_) => None,
         }
     }
 
@@ -85,8 +116,20 @@ impl Identity {
     /// # Errors
     /// `credential_unreadable`, without any part of the value.
     pub(super) async fn open(credential: &OpenCredential, places: &Arc<Semaphore>) -> Result<Self> {
+        let OpenCredential::Several(methods) = credential else { return Self::open_one(credential, places).await };
+        let mut opened = Vec::with_capacity(methods.len());
+        for method in methods {
+            opened.push(Self::open_one(method, places).await?);
+        }
+        Ok(Self::Several(opened))
+    }
+
+    async fn open_one(credential: &OpenCredential, places: &Arc<Semaphore>) -> Result<Self> {
         match credential.clone() {
             OpenCredential::Password(password) => Ok(Self::Password(password)),
+            OpenCredential::Answers(answers) => Ok(Self::Answers(answers)),
+            OpenCredential::Agent(agent) => Ok(Self::Agent(agent)),
+            OpenCredential::Several(_) => Err(unreadable("several methods stand in one of several")),
             OpenCredential::PrivateKey { key, passphrase, certificate } => {
                 let open = move || SigningKey::open(&key, passphrase.as_ref(), certificate.as_deref());
                 Ok(Self::Key(block(places, open).await??))
@@ -102,20 +145,37 @@ pub(super) struct Digest([u8; 32]);
 impl Digest {
     pub(super) fn of(credential: &OpenCredential) -> Self {
         let mut hash = Sha256::new();
-        let mut add = |text: Option<&str>| {
-            // The length keeps apart what would be the same in a row; no text is as long as this.
-            hash.update(text.map_or(usize::MAX, str::len).to_le_bytes());
-            hash.update(text.unwrap_or_default());
-        };
-        match credential {
-            OpenCredential::Password(password) => add(Some(password.expose())),
-            OpenCredential::PrivateKey { key, passphrase, certificate } => {
-                add(Some(key.expose()));
-                add(passphrase.as_ref().map(Secret::expose));
-                add(certificate.as_deref());
-            }
-        }
+        absorb(&mut hash, credential);
         Self(hash.finalize().into())
+    }
+}
+
+fn absorb(hash: &mut Sha256, credential: &OpenCredential) {
+    let mut add = |text: Option<&str>| {
+        // The length keeps apart what would be the same in a row; no text is as long as this.
+        hash.update(text.map_or(usize::MAX, str::len).to_le_bytes());
+        hash.update(text.unwrap_or_default());
+    };
+    add(Some(credential.kind().as_str()));
+    match credential {
+        OpenCredential::Password(password) => add(Some(password.expose())),
+        OpenCredential::PrivateKey { key, passphrase, certificate } => {
+            add(Some(key.expose()));
+            add(passphrase.as_ref().map(Secret::expose));
+            add(certificate.as_deref());
+        }
+        OpenCredential::Answers(answers) => {
+            for known in answers {
+                add(Some(known.prompt.as_str()));
+                add(Some(known.answer.expose()));
+            }
+            add(None);
+        }
+        OpenCredential::Agent(AgentKey { socket, fingerprint }) => {
+            add(socket.as_deref());
+            add(fingerprint.as_deref());
+        }
+        OpenCredential::Several(methods) => methods.iter().for_each(|method| absorb(hash, method)),
     }
 }
 

@@ -5,6 +5,7 @@
 //! streams the output, `verdict` judges the end; `stop` ends a run before that, and `kill` any processes,
 //! through a connection of its own.
 
+mod agent;
 mod algorithms;
 mod approach;
 mod blocking;
@@ -14,6 +15,7 @@ mod connection;
 mod dial;
 mod executor;
 mod host_key;
+mod interactive;
 mod keys;
 mod kill;
 mod listen;

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails by panicking")]
 
+mod agent;
 mod proxy;
 mod script;
 mod server;
@@ -26,6 +27,7 @@ use russh::keys::{Algorithm, PrivateKey, PublicKey};
 use crate::bootstrap::Bootstrap;
 use crate::ssh::offered;
 
+pub use agent::SshAgent;
 pub use proxy::{Cut, Direction, Fault, Proxy, Stage};
 pub use script::{Act, Admission, Opening, Script};
 pub use server::{ScriptedServer, Witness};

@@ -14,7 +14,7 @@ use crate::ui::Ui;
 /// Change a credential, or replace its value. What is not named stays as it is.
 #[derive(Debug, Args)]
 #[group(id = "change", required = true, multiple = true,
-        args = ["key", "certificate", "password_file", "password", "name", "description"])]
+        args = ["key", "certificate", "password_file", "password", "answers", "agent", "name", "description"])]
 pub(crate) struct EditCredential {
     /// Its name or id.
     credential: String,

@@ -20,7 +20,7 @@ pub(super) use secret::SecretArgs;
 /// What servers are signed in to with. Values go in and never come out.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CredentialCommand {
-    /// Store a credential: a private key or a password.
+    /// Store a credential: a private key, a password, answers to what a server asks, a key of an ssh-agent, or several of these.
     Create(create::CreateCredential),
     /// List credentials, without their values.
     List(list::ListCredentials),

@@ -37,7 +37,7 @@ pub(crate) struct AddServer {
     secret: SecretArgs,
 
     /// A stored credential.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["key", "certificate", "password_file", "password"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["key", "certificate", "password_file", "password", "answers", "agent"])]
     credential: Option<String>,
 
     /// A tag; targets are chosen by tag:NAME.
