@@ -225,6 +225,7 @@ async fn rules() {
         ("servers", json!({"name": "a", "host": "h", "user": ""}), "invalid", "user"),
         ("servers", json!({"name": "a", "host": "h", "user": "u", "port": 0}), "invalid", "port"),
         ("servers", json!({"name": "a", "host": "h", "user": "u", "tags": ["x", "a b"]}), "invalid", "tags.1"),
+        ("host-keys", json!({"server": "web-1", "public_key": "x", "status": "pending"}), "invalid", "status"),
         ("credentials", json!({"name": "a"}), "invalid", "private_key"),
         ("credentials", json!({"name": "a", "agent": {"socket": "agent"}}), "invalid", "agent.socket"),
         ("credentials", json!({"name": "a", "agent": {"fingerprint": "MD5:x"}}), "invalid", "agent.fingerprint"),
