@@ -92,7 +92,7 @@ fn servers() {
         ("tunnel", "skipped", "ProxyCommand nc %h %p, which birun cannot do yet"),
         ("locked", "skipped", "is encrypted; import where birun can ask"),
         ("local", "skipped", "its name cannot be a server's"),
-        ("taken", "skipped", "a server of this name is at root@10.0.0.8"),
+        ("taken", "skipped", "a server of this name is at root@10.0.0.8, port 22"),
     ];
     let rows_of = rows(&report, "name");
     assert_eq!(rows_of.len(), expected.len(), "{rows_of:#?}");

@@ -21,7 +21,7 @@ pub use host_key::{
     HostKey, HostKeyOrigin, HostKeyPolicy, HostKeyStatus, NewHostKey, OfferedKey, Refusal, Verdict, judge,
 };
 pub use prompt::{PromptAnswer, PromptPattern};
-pub use server::{NewServer, Server, ServerFilter, ServerPatch};
+pub use server::{ImportStatus, Imported, NewServer, Server, ServerFilter, ServerPatch};
 pub use service::Resolved;
 pub(crate) use service::{open_targets, resolve};
 pub use store::{CredentialStore, GroupStore, HostKeyStore, ServerStore};

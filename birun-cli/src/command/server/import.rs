@@ -155,41 +155,42 @@ impl Import<'_> {
             }
         }
         let Some(port) = port_of(entry) else { return skip("its port is none") };
-        let wanted = json!({"user": self.user_of(entry), "host": entry.host, "port": port});
-        if let Some(server) = self.find(alias).await? {
-            return Ok(there_already(&server, &wanted)?);
+        let mut server = json!({"name": alias, "user": self.user_of(entry), "host": entry.host, "port": port});
+        match self.ask(&server, true).await? {
+            "would_create" => {}
+            status => return Ok(Outcome { status, ..Outcome::default() }),
         }
         let (credential, made) = match self.key_file(alias, entry)? {
             Some(path) => self.credential(&path, entry).await.map(|(name, made)| (Some(name), made))?,
             None => (None, false),
         };
-        let mut body = wanted;
-        put(&mut body, "name", json!(alias));
-        if let Some(name) = &credential {
-            put(&mut body, "credential", json!(name));
+        if let Some(name) = credential.as_ref().filter(|_| !self.dry_run) {
+            put(&mut server, "credential", json!(name));
         }
-        if let Err(error) = self.create(Request::post(["servers"], body)).await {
-            if let (true, Some(name)) = (made, &credential) {
-                self.forget(name).await;
-            }
-            return Err(error.into());
+        let asked = self.ask(&server, self.dry_run).await;
+        if let (Err(_), true, Some(name)) = (&asked, made, &credential) {
+            self.forget(name).await;
         }
-        let status = if self.dry_run { "would_create" } else { "created" };
         let missing = || format!("it names no key; give it one with  birun server edit {alias} --credential NAME");
         let reason = credential.is_none().then(missing);
-        Ok(Outcome { status, credential, reason })
+        Ok(Outcome { status: asked?, credential, reason })
     }
 
-    async fn find(&self, name: &str) -> CommandResult<Option<Value>> {
-        match self.client.send(Request::get(["servers", name])).await {
-            Ok(server) => Ok(Some(server)),
-            Err(error) if error.exit() == Exit::NOT_FOUND => Ok(None),
-            Err(error) => Err(error),
+    /// Has a server imported; what became of it, unless it was skipped.
+    async fn ask(&self, server: &Value, dry_run: bool) -> Result<&'static str, Skip> {
+        let body = json!({"servers": [server], "dry_run": dry_run});
+        let report = self.client.send(Request::post(["servers", "import"], body)).await?;
+        let item = report.pointer("/items/0").cloned().unwrap_or_default();
+        match text(&item, "status") {
+            "created" => Ok("created"),
+            "would_create" => Ok("would_create"),
+            "exists" => Ok("exists"),
+            _ => skip(text(&item, "reason")),
         }
     }
 
-    async fn create(&self, request: Request) -> CommandResult<Option<Value>> {
-        if self.dry_run { Ok(None) } else { self.client.send(request).await.map(Some) }
+    async fn create(&self, request: Request) -> CommandResult {
+        if self.dry_run { Ok(()) } else { self.client.send(request).await.map(drop) }
     }
 
     /// Nothing is left behind of a server that was not added.
@@ -284,14 +285,6 @@ impl Import<'_> {
         let numbered = (2..).map(|number: u32| format!("{plain}-{number}"));
         std::iter::once(plain.clone()).chain(numbered).find(|name| !taken(name)).unwrap_or(plain)
     }
-}
-
-/// What is said of a host whose name is taken: it is this one, or another.
-fn there_already(server: &Value, wanted: &Value) -> Result<Outcome, Skip> {
-    if ["user", "host", "port"].iter().all(|field| server.get(field) == wanted.get(field)) {
-        return Ok(Outcome { status: "exists", ..Outcome::default() });
-    }
-    skip(format!("a server of this name is at {}", address(server)))
 }
 
 fn fingerprint(key: &str) -> Result<Option<String>, Skip> {
