@@ -54,7 +54,11 @@ text_enum! {
         HostKeyRevoked = "host_key_revoked",
         /// The host refused every credential.
         AuthFailed = "auth_failed",
-        /// A private key could not be read, or its passphrase is wrong.
+        /// The host refused a user certificate that is expired, not valid yet, or not for this user.
+        CertificateRefused = "certificate_refused",
+        /// The ssh-agent cannot be reached, does not answer, or does not sign.
+        AgentFailed = "agent_failed",
+        /// A private key could not be read, its passphrase is wrong, or its certificate is not for it.
         CredentialUnreadable = "credential_unreadable",
         /// The server that a step was meant for was deleted.
         ServerDeleted = "server_deleted",

@@ -23,6 +23,7 @@ pub mod store;
 pub mod testing;
 mod text_enum;
 pub mod vault;
+pub mod wildcard;
 
 pub use clock::{Clock, SystemClock};
 pub use error::{Error, ErrorCode, FieldError, Result};

@@ -83,6 +83,8 @@ const fn known_status(code: ErrorCode) -> Option<StatusCode> {
         | ErrorCode::HostKeyUnknown
         | ErrorCode::HostKeyRevoked
         | ErrorCode::AuthFailed
+        | ErrorCode::CertificateRefused
+        | ErrorCode::AgentFailed
         | ErrorCode::ResolveFailed
         | ErrorCode::ConnectTimeout
         | ErrorCode::ConnectFailed

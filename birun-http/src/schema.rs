@@ -8,7 +8,7 @@ use birun_core::execution::{
     ExecutionKind, ExecutionStatus, Order, Reason, Stage, StageStatus, StepStatus, Stream, Trigger,
 };
 use birun_core::identity::ActorKind;
-use birun_core::inventory::{CredentialKind, HostKeyOrigin, HostKeyPolicy, HostKeyStatus};
+use birun_core::inventory::{CredentialKind, HostKeyOrigin, HostKeyPolicy, HostKeyStatus, ImportStatus};
 use birun_core::script::{LostPolicy, OutputPolicy, ParamKind};
 use birun_core::{Error, ErrorCode};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -200,6 +200,7 @@ vocabularies! {
     HostKeyOrigin, "HostKeyOrigin", "How a key came to be recorded.";
     HostKeyPolicy, "HostKeyPolicy", "How an unknown host key is met. A changed or revoked key is refused under every policy.";
     HostKeyStatus, "HostKeyStatus", "Whether a recorded key is trusted.";
+    ImportStatus, "ImportStatus", "What became of a server that was to be imported.";
     LostPolicy, "LostPolicy", "What happens to a step that was in flight when its worker died: it ends `lost`, or is tried again.";
     Order, "Order", "In which order targets are taken.";
     OutputPolicy, "OutputPolicy", "What happens when a step writes more than is kept: the middle is cut out and marked, or the step fails.";

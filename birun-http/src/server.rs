@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::body::Body;
 use crate::document::Tag;
 use crate::dto::parsed;
-use crate::dto::server::{NewServer, Probe, Server, ServerPatch};
+use crate::dto::server::{Import, ImportReport, NewServer, Probe, Server, ServerPatch};
 
 /// The collection's name in paths.
 const SERVERS: &str = "servers";
@@ -63,6 +63,20 @@ impl Servers {
         let server = gate.create_server(body.0.into_core()?).await?;
         let (id, version) = (server.id, server.version);
         Ok(Created::at(links.to(SERVERS, id), shown(&gate, server).await?, version))
+    }
+
+    /// Import servers
+    ///
+    /// Each by itself: what is wrong with one is told of it, and the others are added. Those that are
+    /// there already, at the same place, stay as they are.
+    #[oai(path = "/servers/import", method = "post", operation_id = "import_servers")]
+    async fn import(
+        &self,
+        Caller(gate): Caller,
+        body: Body<Import>,
+    ) -> Result<Found<ImportReport>, ApiError<{ BODY | FORBIDDEN }>> {
+        let (servers, dry_run) = body.0.into_core()?;
+        Ok(Found::Found(Json(gate.import_servers(servers, dry_run).await?.into())))
     }
 
     /// Get a server

@@ -10,20 +10,23 @@ use birun_core::store::{StoreError, StoreResult};
 use birun_core::vault::Sealed;
 
 use crate::SqlStore;
+use crate::json::opt_json;
 use crate::sql::{Kind, List, Row, Table, Tx, binds, read_all, short};
 
 const CREDENTIALS: Table = Table {
     name: "birun_credentials",
     kind: "credential",
-    columns: "id, project_id, name, kind, algorithm, fingerprint, description, sealed, version, created_at, updated_at",
+    columns:
+        "id, project_id, name, kind, algorithm, fingerprint, certificate, description, sealed, version, created_at,
+        updated_at",
     named: true,
 };
 
 const INSERT: &str = "INSERT INTO birun_credentials (project_id, id, short, name, kind, algorithm, fingerprint,
-    description, sealed, version, created_at, updated_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+    description, sealed, version, created_at, updated_at, certificate)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 const UPDATE: &str = "UPDATE birun_credentials SET name = $3, kind = $4, algorithm = $5, fingerprint = $6,
-    description = $7, sealed = $8, version = $9, updated_at = $10
+    description = $7, sealed = $8, version = $9, updated_at = $10, certificate = $11
     WHERE project_id = $1 AND id = $2 AND version = $9 - 1";
 const DELETE: &str = "DELETE FROM birun_credentials WHERE project_id = $1 AND id = $2 AND version = $3";
 
@@ -41,6 +44,7 @@ async fn create(tx: &mut Tx<'_>, project: ProjectId, credential: &Credential) ->
         credential.version,
         credential.created_at,
         credential.updated_at,
+        opt_json(credential.certificate.as_ref())?,
     ];
     let taken = || CREDENTIALS.taken(&credential.name);
     tx.exec(INSERT, values).await.map_err(|error| error.explain(Kind::Unique, taken))?;
@@ -59,6 +63,7 @@ async fn update(tx: &mut Tx<'_>, project: ProjectId, credential: &Credential) ->
         credential.sealed.as_bytes(),
         credential.version,
         credential.updated_at,
+        opt_json(credential.certificate.as_ref())?,
     ];
     let taken = || CREDENTIALS.taken(&credential.name);
     if tx.exec(UPDATE, values).await.map_err(|error| error.explain(Kind::Unique, taken))? == 0 {
@@ -85,6 +90,7 @@ fn read(row: &Row) -> StoreResult<Credential> {
         kind: columns.parsed()?,
         algorithm: columns.opt_text()?,
         fingerprint: columns.opt_text()?,
+        certificate: columns.opt_json()?,
         description: columns.text()?,
         sealed: Sealed::from_bytes(columns.bytes()?),
         version: columns.num()?,

@@ -28,6 +28,12 @@ const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("../migrations/sqlite/0002_maintenance.sql"),
         postgres: include_str!("../migrations/postgres/0002_maintenance.sql"),
     },
+    Migration {
+        version: 3,
+        name: "certificate",
+        sqlite: include_str!("../migrations/sqlite/0003_certificate.sql"),
+        postgres: include_str!("../migrations/postgres/0003_certificate.sql"),
+    },
 ];
 
 const CREATE_SQLITE: &str = "CREATE TABLE IF NOT EXISTS birun_migrations (

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 /// Every variable that birun knows; no other is read.
-const KNOWN: [&str; 14] = [
+const KNOWN: [&str; 15] = [
     "BIRUN_COLOR",
     "BIRUN_CONTEXT",
     "BIRUN_DATABASE_URL",
@@ -18,6 +18,7 @@ const KNOWN: [&str; 14] = [
     "DATABASE_URL",
     "LOGNAME",
     "NO_COLOR",
+    "SSH_AUTH_SOCK",
     "USER",
 ];
 

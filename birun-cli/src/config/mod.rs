@@ -13,5 +13,5 @@ mod settings;
 pub(crate) use env::Env;
 use files::{ProjectFile, UserFile};
 pub(crate) use origin::{Origin, Setting};
-pub(crate) use paths::Paths;
+pub(crate) use paths::{Paths, home};
 pub(crate) use settings::{DatabaseUse, Flags, KeySource, Reach, Settings, TokenSource};

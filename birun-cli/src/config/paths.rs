@@ -17,6 +17,15 @@ pub(crate) struct Paths {
     pub(crate) data_dir: PathBuf,
 }
 
+/// The user's home directory.
+///
+/// # Errors
+/// When the user has none.
+pub(crate) fn home() -> CommandResult<PathBuf> {
+    etcetera::home_dir()
+        .map_err(|error| CommandError::failed("no home directory is known").because(&error).hint("set HOME"))
+}
+
 impl Paths {
     /// The places of the user who runs this process.
     ///

@@ -79,6 +79,8 @@ pub(crate) struct Settings {
     pub(crate) color: Setting<ColorChoice>,
     pub(crate) request_timeout: Setting<Duration>,
     pub(crate) key: KeySource,
+    /// The socket of the ssh-agent that signs for credentials that name none.
+    pub(crate) agent: Option<PathBuf>,
 }
 
 /// Whether a database URL holds a password, in its authority or its query.
@@ -141,6 +143,7 @@ impl Layers<'_> {
             color: self.color()?,
             request_timeout: self.request_timeout()?,
             key: self.key(),
+            agent: self.env.get("SSH_AUTH_SOCK").map(PathBuf::from),
         })
     }
 

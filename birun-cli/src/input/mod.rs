@@ -2,8 +2,10 @@
 
 mod address;
 mod file;
+mod known_hosts;
 mod params;
 mod spec;
+mod ssh_config;
 
 use std::time::Duration;
 
@@ -13,8 +15,10 @@ use clap::builder::PossibleValuesParser;
 
 pub(crate) use address::Address;
 pub(crate) use file::{is_encrypted_key, read_secret_file, read_text, read_value};
+pub(crate) use known_hosts::{KnownHost, Mark, parse as parse_known_hosts};
 pub(crate) use params::ParamArgs;
 pub(crate) use spec::parse_spec;
+pub(crate) use ssh_config::{Entry, HomeFiles, SshConfig};
 
 /// Reads a length of time: `90s`, `5m`, `2h30m`.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {

@@ -6,7 +6,7 @@ use birun_core::engine::{Engine, EngineBuilder, Limits};
 use birun_core::inventory::HostKeyPolicy;
 use birun_core::{Store, StoreError};
 use birun_exec::LocalExecutor;
-use birun_exec::ssh::{SshExecutor, SshKeys};
+use birun_exec::ssh::{SshBuilder, SshExecutor, SshKeys};
 use birun_store::log::FileLogs;
 use birun_store::{SqlStore, StoreOptions};
 
@@ -43,7 +43,8 @@ pub(crate) async fn open_engine(settings: &Settings, purpose: Purpose) -> Comman
     dir.create()?;
     let store: Arc<dyn Store> = Arc::new(open_store(settings, &dir).await?);
     let mut keys = take_keys(&settings.key, &dir, store.as_ref()).await?.into_iter();
-    let ssh = SshExecutor::builder(HostKeyPolicy::Strict).build()?;
+    let ssh = SshExecutor::builder(HostKeyPolicy::Strict);
+    let ssh = settings.agent.iter().fold(ssh, SshBuilder::agent).build()?;
     let mut builder = Engine::builder_over(store)
         .executor(LocalExecutor::with_environment(Env::for_scripts()))
         .executor(ssh)

@@ -55,6 +55,11 @@ impl Home {
         self.dir.path().join("work")
     }
 
+    /// The user's home directory.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
     /// The data directory that birun makes in it.
     pub(crate) fn data(&self) -> PathBuf {
         self.dir.path().join(".local/share/birun")

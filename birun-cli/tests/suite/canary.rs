@@ -247,7 +247,7 @@ fn on_server() {
     is_not_in("the log of sshd", sshd.log().as_bytes(), &[CANARY]);
 }
 
-/// A key that is right, a passphrase, and a password that is wrong: all are tried, none is seen.
+/// A key that is right, a passphrase, and a password and answers that are wrong, alone and together: all are tried, none is seen.
 fn credential() {
     let (home, sshd) = (Home::new(), Sshd::options().line("PasswordAuthentication yes").start());
     let serve = home.serve(&["-v"]);
@@ -259,7 +259,10 @@ fn credential() {
     encrypt(&home.work().join("id_encrypted"));
     home.file("passphrase", CANARY);
     home.ok(&["server", "add", "web-3", &address, "--key", "./id_encrypted", "--passphrase-file", "passphrase"]);
-    for server in ["web-2", "web-3"] {
+    home.ok(&["server", "add", "web-4", &address, "--answer", "*=@password"]);
+    let methods = ["--key", "./id_encrypted", "--passphrase-file", "passphrase", "--password-file", "password"];
+    home.ok(&[&["server", "add", "web-5", &address][..], &methods].concat());
+    for server in ["web-2", "web-3", "web-4", "web-5"] {
         home.run(&["server", "test", server]);
         home.ok(&["server", "host-key", "approve", server]);
     }
@@ -269,7 +272,7 @@ fn credential() {
     let secrets: Vec<&str> = lines.into_iter().chain([CANARY]).collect();
     std::fs::remove_file(home.work().join("id_encrypted")).expect("it is there");
     let mut shown = Vec::new();
-    for server in ["web-1", "web-2", "web-3"] {
+    for server in ["web-1", "web-2", "web-3", "web-4", "web-5"] {
         shown.push(both(home.run(&["server", "test", server, "-v"])));
         shown.push(both(home.run(&["exec", "-v", "--on", server, "--", "echo hello"])));
     }

@@ -136,7 +136,7 @@ fn newer() {
     home.run(&["server", "list"]).fails(
         &home,
         1,
-        "error: the database has schema version 9999, this birun knows only version 2\n\n\
+        "error: the database has schema version 9999, this birun knows only version 3\n\n\
          hint: use a newer birun, or another database\n",
     );
 }

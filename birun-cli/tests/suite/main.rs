@@ -11,6 +11,7 @@ mod data_dir;
 mod disk;
 mod errors;
 mod exit_codes;
+mod import;
 mod interrupts;
 mod kill;
 mod logs;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     errors::add(&mut suite);
     contexts::add(&mut suite);
     data_dir::add(&mut suite);
+    import::add(&mut suite);
     interrupts::add(&mut suite);
     audit::add(&mut suite);
     rekey::add(&mut suite);

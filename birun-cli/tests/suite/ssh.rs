@@ -2,7 +2,9 @@
 
 use birun_core::inventory::OpenCredential;
 use birun_core::testing::harness::{Need, Suite};
-use birun_exec::testing::Sshd;
+use birun_exec::testing::{SshAgent, Sshd, certificate, key_text, private_key};
+use russh::keys::ssh_key::certificate::CertType;
+use russh::keys::{Algorithm, HashAlg};
 use serde_json::Value;
 
 use crate::birun::{Home, content_of, lives, normal, signal};
@@ -10,6 +12,10 @@ use crate::birun::{Home, content_of, lives, normal, signal};
 pub(crate) fn add(suite: &mut Suite) {
     let sshd = [Need::new("sshd", Sshd::program().is_some())];
     suite.plain("server_is_added_tested_and_run_on", &sshd, whole_way);
+    suite.plain("certificate_signs_in_and_is_renewed", &sshd, certified);
+    let agent = [sshd[0], Need::new("ssh-agent", SshAgent::is_there())];
+    suite.plain("agent_signs_in", &agent, agent_signs_in);
+    suite.plain("answers_are_read_from_files", &[], answers);
     suite.plain("unknown_host_key_is_refused_until_it_is_approved", &sshd, unknown_key);
     suite.plain("changed_host_key_is_refused_with_both_fingerprints", &sshd, changed_key);
     suite.plain("approved_host_key_replaces_the_one_before", &sshd, replaced_key);
@@ -84,6 +90,79 @@ fn whole_way() {
     home.ok(&["script", "create", "disk-report", "--file", "disk.sh", "--param", "LIMIT:number=80"]);
     assert_eq!(home.ok(&["run", "-q", "disk-report", "--on", "tag:prod"]), "limit 80 on web-1\n");
     assert_eq!(home.ok(&["exec", "-q", "--on", "tag:prod", "--", "echo", "a  b"]), "a  b\n");
+}
+
+/// A certificate is stored with its key, shown, and replaced alone; an expired one is warned of.
+fn certified() {
+    let (home, sshd) = (Home::new(), Sshd::options().line("AuthorizedKeysFile none"));
+    let authority = private_key(Algorithm::Ed25519);
+    let public = home.file("authority.pub", &authority.public_key().to_openssh().expect("a key"));
+    let sshd = sshd.line(format!("TrustedUserCAKeys {}", home.work().join(public).display())).start();
+    let key = sshd.client_key();
+    let signed = |window| certificate(key, &authority, CertType::User, &[sshd.user()], window);
+    home.file("id_ed25519", &key_text(key));
+    home.file("old-cert.pub", &signed((10, 20)));
+    home.file("new-cert.pub", &signed((10, u64::MAX)));
+    let address = format!("{}@127.0.0.1:{}", sshd.user(), sshd.port());
+    let given = ["--key", "./id_ed25519", "--certificate", "./old-cert.pub"];
+    let created = home.run(&[&["credential", "create", "deploy"][..], &given].concat());
+    let warning = "warning: the certificate of credential deploy expired at 1970-01-01 ";
+    assert!(created.code == Some(0) && created.err.starts_with(warning), "{created:#?}");
+    home.ok(&["server", "add", "web-1", &address, "--credential", "deploy"]);
+    for host_key in sshd.host_keys() {
+        home.ok(&["server", "host-key", "add", "web-1", &format!("{} {}", host_key.algorithm, host_key.key)]);
+    }
+    let refused = home.run(&["exec", "--on", "web-1", "--", "true"]);
+    assert!(refused.err.contains("; the certificate expired at 1970-01-01T00:00:20Z"), "{refused:#?}");
+    assert!(refused.err.contains("hint: have its key signed anew"), "{refused:#?}");
+    let renewed = home.run(&["credential", "edit", "deploy", "--certificate", "./new-cert.pub"]);
+    assert_eq!((renewed.code, renewed.err.as_str()), (Some(0), "changed credential deploy\n"));
+    let shown = home.json(&["credential", "get", "deploy"]);
+    let facts = &shown["certificate"];
+    assert_eq!((&facts["principals"][0], &facts["valid_before"]), (&sshd.user().into(), &Value::Null));
+    assert_eq!(facts["valid_after"], "1970-01-01T00:00:10.000000Z");
+    home.ok(&["exec", "--on", "web-1", "--", "true"]);
+    let stranger = private_key(Algorithm::Ed25519);
+    home.file("other-cert.pub", &certificate(&stranger, &authority, CertType::User, &["ana"], (10, 20)));
+    let refused = home.run(&["credential", "edit", "deploy", "--certificate", "./other-cert.pub"]);
+    assert!(refused.code == Some(2) && refused.err.contains("the certificate is for the key SHA256:"), "{refused:#?}");
+}
+
+/// The agent of the environment, and the one that a credential names.
+fn agent_signs_in() {
+    let (fleet, agent) = (Fleet::new(), SshAgent::start());
+    let (home, address) = (&fleet.home, fleet.address());
+    agent.add(fleet.sshd.client_key(), &[]);
+    let socket = agent.socket().display().to_string();
+    home.ok(&["server", "add", "web-1", &address, "--agent"]);
+    home.run(&["server", "test", "web-1", "--trust-host-key"]);
+    let run = ["exec", "-q", "--on", "web-1", "--", "echo hi"];
+    let found = home.run_with(&run, &[("SSH_AUTH_SOCK", &socket)], "");
+    assert_eq!((found.code, found.text().as_str()), (Some(0), "hi\n"), "{found:#?}");
+    let missing = home.run(&["exec", "--on", "web-1", "--", "echo hi"]);
+    assert_eq!(missing.code, Some(5), "{missing:#?}");
+    assert!(missing.err.contains("no ssh-agent is known here"), "{missing:#?}");
+    let fingerprint = fleet.sshd.client_key().fingerprint(HashAlg::Sha256).to_string();
+    home.ok(&["credential", "edit", "web-1", "--agent", "--agent-socket", &socket, "--agent-key", &fingerprint]);
+    assert_eq!(home.ok(&run), "hi\n");
+    let shown = home.json(&["credential", "get", "web-1"]);
+    assert_eq!((&shown["kind"], &shown["fingerprint"]), (&"agent".into(), &fingerprint.into()));
+}
+
+/// A server that asks; answers come from files, and are not repeated where they were given in another way.
+fn answers() {
+    let home = Home::new();
+    home.file("dog", "canary-rex\n");
+    home.ok(&["credential", "create", "bastion", "--answer", "*dog*=@dog"]);
+    assert_eq!(home.json(&["credential", "get", "bastion"])["kind"], "keyboard_interactive");
+    let typed = home.run(&["credential", "create", "other", "--answer", "*dog*=canary-rex"]);
+    assert_eq!(typed.code, Some(2), "{typed:#?}");
+    assert!(typed.err.contains("'PROMPT=@FILE'") && !typed.err.contains("canary"), "{typed:#?}");
+    let both = ["credential", "create", "both", "--agent", "--answer", "*dog*=@dog", "--order"];
+    home.ok(&[&both[..], &["keyboard_interactive,agent"]].concat());
+    assert_eq!(home.json(&["credential", "get", "both"])["kind"], "several");
+    let refused = home.run(&[&both[..], &["agent"]].concat());
+    assert!(refused.code == Some(2) && refused.err.contains("order: must name"), "{refused:#?}");
 }
 
 fn unknown_key() {

@@ -34,6 +34,13 @@ pub fn advice(error: ErrorCode, server: &str, message: &str) -> Option<String> {
         ErrorCode::ConnectFailed if message.ends_with("connection refused") => {
             "nothing listens there; check the port, and whether the SSH server runs".to_owned()
         }
+        ErrorCode::AgentFailed => {
+            "see with  ssh-add -l  that the agent answers and holds the key, on the machine that birun works on".to_owned()
+        }
+        ErrorCode::CertificateRefused => {
+            "have its key signed anew, then store that with  birun credential edit CREDENTIAL --certificate FILE"
+                .to_owned()
+        }
         ErrorCode::ConnectFailed | ErrorCode::PhaseTimeout | ErrorCode::ProtocolError | ErrorCode::AuthFailed => {
             format!("see which stage fails, and what can be done, with  birun server test {server}")
         }

@@ -75,6 +75,8 @@ pub struct NewHostKey {
     pub server: Selector,
     /// A public key line: `ssh-ed25519 AAAA… [comment]`.
     pub public_key: String,
+    /// Whether it is trusted from now on, or never.
+    pub status: HostKeyStatus,
 }
 
 /// A key as a server offered it.

@@ -4,6 +4,7 @@ mod advice;
 mod credential;
 mod group;
 mod host_key;
+mod prompt;
 mod server;
 mod service;
 mod store;
@@ -12,13 +13,15 @@ mod trust;
 
 pub use advice::advice;
 pub use credential::{
-    Credential, CredentialFacts, CredentialInspector, CredentialKind, NewCredential, OpenCredential, RotateCredential,
+    AgentKey, CertificateFacts, Credential, CredentialFacts, CredentialInspector, CredentialKind, NewCredential,
+    OpenCredential, RotateCredential,
 };
 pub use group::{Group, GroupPatch, NewGroup};
 pub use host_key::{
     HostKey, HostKeyOrigin, HostKeyPolicy, HostKeyStatus, NewHostKey, OfferedKey, Refusal, Verdict, judge,
 };
-pub use server::{NewServer, Server, ServerFilter, ServerPatch};
+pub use prompt::{PromptAnswer, PromptPattern};
+pub use server::{ImportStatus, Imported, NewServer, Server, ServerFilter, ServerPatch};
 pub use service::Resolved;
 pub(crate) use service::{open_targets, resolve};
 pub use store::{CredentialStore, GroupStore, HostKeyStore, ServerStore};

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::id::{CredentialId, GroupId, ProjectId, Selector, ServerId};
 use crate::inventory::TargetExpr;
 use crate::name::{Name, Tag};
+use crate::text_enum::text_enum;
 
 /// The port that SSH servers listen on by default.
 pub(crate) const DEFAULT_PORT: u16 = 22;
@@ -95,6 +96,33 @@ pub struct ServerPatch {
     pub maintenance: Option<bool>,
     /// The new description.
     pub description: Option<String>,
+}
+
+text_enum! {
+    /// What became of a server that was to be imported.
+    pub enum ImportStatus {
+        /// It was added.
+        Created = "created",
+        /// It would be added.
+        WouldCreate = "would_create",
+        /// It is there already, at the same place.
+        Exists = "exists",
+        /// It was not added.
+        Skipped = "skipped",
+    }
+}
+
+/// A server that was to be imported, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// Its name.
+    pub name: Name,
+    /// What became of it.
+    pub status: ImportStatus,
+    /// The server, if it is there now.
+    pub server_id: Option<ServerId>,
+    /// Why it was skipped.
+    pub reason: Option<String>,
 }
 
 /// Which servers of a list.

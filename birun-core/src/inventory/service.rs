@@ -3,6 +3,7 @@
 mod credentials;
 mod groups;
 mod host_keys;
+mod import;
 mod servers;
 mod targets;
 

@@ -173,7 +173,11 @@ async fn meeting(line: &str, verdict: Verdict) -> (FakeExecutor, TestEngine) {
 }
 
 fn approved(line: &str) -> NewHostKey {
-    NewHostKey { server: "web-0000".parse().expect("a name"), public_key: line.to_owned() }
+    NewHostKey {
+        server: "web-0000".parse().expect("a name"),
+        public_key: line.to_owned(),
+        status: HostKeyStatus::Approved,
+    }
 }
 
 pub(crate) async fn a_key_is_judged_by_what_is_recorded_when_it_is_met() {

@@ -35,7 +35,7 @@ impl Asked {
     }
 
     /// Polls a submission until the store has it, and no further.
-    async fn is_given(&self, submitting: &mut (impl Future<Output = birun_core::Result<RunHandle>> + Unpin)) {
+    async fn is_given(&self, submitting: &mut (impl Future<Output = birun_core::Result<RunHandle>> + Send + Unpin)) {
         self.submitted.store(false, SeqCst);
         while !self.submitted.load(SeqCst) {
             tokio::task::yield_now().await;
@@ -45,7 +45,7 @@ impl Asked {
 }
 
 /// Submits until a run is claimed as it is accepted: until the worker has caught up with its queue.
-async fn claimed_at_once(gate: &Gate, run: impl Fn() -> Run) -> RunHandle {
+async fn claimed_at_once(gate: &Gate, run: impl Fn() -> Run + Send + Sync) -> RunHandle {
     let submitting = async {
         loop {
             let run = gate.run(run()).await.expect("accepted");

@@ -1,5 +1,6 @@
 //! The executor itself: how it is built, and what it does with a piece of work.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub(super) struct Settings {
     pub(super) keep_idle: Duration,
     /// Interval, and how many may go unanswered.
     pub(super) keepalive: (Duration, usize),
+    /// The socket of the agent that credentials use that name none.
+    pub(super) agent: Option<PathBuf>,
     pub(super) blocking: Blocking,
 }
 
@@ -57,6 +60,7 @@ impl SshExecutor {
             connections: 4,
             keep_idle: Duration::from_secs(60),
             keepalive: (Duration::from_secs(15), 3),
+            agent: None,
             blocking: Blocking::default(),
         })
     }
@@ -86,6 +90,13 @@ impl SshBuilder {
     /// may go unanswered before the link counts as dead. Default: every 15 s, 3.
     pub const fn keepalive(mut self, interval: Duration, unanswered: usize) -> Self {
         self.0.keepalive = (interval, unanswered);
+        self
+    }
+
+    /// Sets the socket of the ssh-agent that signs for credentials of kind agent that name none
+    /// themselves. Default: there is none. The agent is never forwarded.
+    pub fn agent(mut self, socket: impl Into<PathBuf>) -> Self {
+        self.0.agent = Some(socket.into());
         self
     }
 

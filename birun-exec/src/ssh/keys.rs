@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use birun_core::inventory::{CredentialFacts, CredentialInspector, OpenCredential};
+use birun_core::inventory::{AgentKey, CredentialFacts, CredentialInspector, OpenCredential, PromptAnswer};
 use birun_core::vault::Secret;
 use birun_core::{Error, ErrorCode, Result};
+use russh::MethodKind;
 use russh::keys::ssh_key::{self, Kdf};
-use russh::keys::{Algorithm, HashAlg, PrivateKey, decode_secret_key};
+use russh::keys::{Algorithm, Certificate, HashAlg, PrivateKey, decode_secret_key};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use crate::ssh::blocking::block;
+use crate::ssh::certificate;
 use crate::ssh::host_key::MIN_RSA_BITS;
 
 /// More bcrypt rounds than anyone needs: about ten seconds.
@@ -28,12 +30,23 @@ impl CredentialInspector for SshKeys {
             OpenCredential::Password(password) if password.expose().is_empty() => {
                 Err(unreadable("the password is empty"))
             }
-            OpenCredential::Password(_) => Ok(CredentialFacts::default()),
-            OpenCredential::PrivateKey { key, passphrase } => {
+            OpenCredential::Password(_) | OpenCredential::Answers(_) => Ok(CredentialFacts::default()),
+            OpenCredential::Several(methods) => {
+                let facts = methods.iter().map(|method| self.inspect(method)).collect::<Result<Vec<_>>>()?;
+                // A private key's before an agent's, which tells less.
+                let public = |facts: &CredentialFacts| (facts.algorithm.is_some(), facts.fingerprint.is_some());
+                Ok(facts.into_iter().rev().max_by_key(public).unwrap_or_default())
+            }
+            OpenCredential::Agent(AgentKey { fingerprint, .. }) => {
+                Ok(CredentialFacts { fingerprint: fingerprint.clone(), ..CredentialFacts::default() })
+            }
+            OpenCredential::PrivateKey { key, passphrase, certificate } => {
                 let key = open_key(key, passphrase.as_ref())?;
+                let certificate = certificate.as_deref().map(|text| certificate::read(text, &key)).transpose()?;
                 Ok(CredentialFacts {
                     algorithm: Some(key.algorithm().to_string()),
                     fingerprint: Some(key.fingerprint(HashAlg::Sha256).to_string()),
+                    certificate: certificate.as_ref().map(certificate::facts),
                 })
             }
         }
@@ -43,8 +56,26 @@ impl CredentialInspector for SshKeys {
 /// What a sign-in uses. Lives in memory only.
 #[derive(Clone)]
 pub(super) enum Identity {
-    Key(Arc<PrivateKey>),
+    Key(SigningKey),
     Password(Secret),
+    Answers(Vec<PromptAnswer>),
+    Agent(AgentKey),
+    Several(Vec<Self>),
+}
+
+/// A private key, and the user certificate for it, if there is one.
+#[derive(Clone)]
+pub(super) struct SigningKey {
+    pub(super) key: Arc<PrivateKey>,
+    pub(super) certificate: Option<Box<Certificate>>,
+}
+
+impl SigningKey {
+    fn open(text: &Secret, passphrase: Option<&Secret>, certificate: Option<&str>) -> Result<Self> {
+        let key = open_key(text, passphrase)?;
+        let certificate = certificate.map(|text| certificate::read(text, &key)).transpose()?.map(Box::new);
+        Ok(Self { key: Arc::new(key), certificate })
+    }
 }
 
 impl std::fmt::Debug for Identity {
@@ -54,16 +85,54 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
+    /// The methods to sign in with, in their order.
+    pub(super) const fn methods(&self) -> &[Self] {
+        match self {
+            Self::Several(methods) => methods.as_slice(),
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    /// What servers call this method.
+    pub(super) const fn kinds(&self) -> &'static [MethodKind] {
+        match self {
+            Self::Key(_) | Self::Agent(_) => &[MethodKind::PublicKey],
+            Self::Password(_) => &[MethodKind::Password, MethodKind::KeyboardInteractive],
+            Self::Answers(_) => &[MethodKind::KeyboardInteractive],
+            Self::Several(_) => &[],
+        }
+    }
+
+    /// The certificate that it signs in with, if it has one.
+    pub(super) fn certificate(&self) -> Option<&Certificate> {
+        match self {
+            Self::Key(key) => key.certificate.as_deref(),
+            Self::Password(_) | Self::Answers(_) | Self::Agent(_) | Self::Several(_) => None,
+        }
+    }
+
     /// Opens a credential; the slow part runs on a thread for blocking work, as one of a few at once.
     ///
     /// # Errors
     /// `credential_unreadable`, without any part of the value.
     pub(super) async fn open(credential: &OpenCredential, places: &Arc<Semaphore>) -> Result<Self> {
+        let OpenCredential::Several(methods) = credential else { return Self::open_one(credential, places).await };
+        let mut opened = Vec::with_capacity(methods.len());
+        for method in methods {
+            opened.push(Self::open_one(method, places).await?);
+        }
+        Ok(Self::Several(opened))
+    }
+
+    async fn open_one(credential: &OpenCredential, places: &Arc<Semaphore>) -> Result<Self> {
         match credential.clone() {
             OpenCredential::Password(password) => Ok(Self::Password(password)),
-            OpenCredential::PrivateKey { key, passphrase } => {
-                let key = block(places, move || open_key(&key, passphrase.as_ref())).await??;
-                Ok(Self::Key(Arc::new(key)))
+            OpenCredential::Answers(answers) => Ok(Self::Answers(answers)),
+            OpenCredential::Agent(agent) => Ok(Self::Agent(agent)),
+            OpenCredential::Several(_) => Err(unreadable("several methods stand in one of several")),
+            OpenCredential::PrivateKey { key, passphrase, certificate } => {
+                let open = move || SigningKey::open(&key, passphrase.as_ref(), certificate.as_deref());
+                Ok(Self::Key(block(places, open).await??))
             }
         }
     }
@@ -76,20 +145,37 @@ pub(super) struct Digest([u8; 32]);
 impl Digest {
     pub(super) fn of(credential: &OpenCredential) -> Self {
         let mut hash = Sha256::new();
-        let mut add = |part: Option<&Secret>| {
-            let text = part.map(Secret::expose);
-            // The length keeps apart what would be the same in a row; no text is as long as this.
-            hash.update(text.map_or(usize::MAX, str::len).to_le_bytes());
-            hash.update(text.unwrap_or_default());
-        };
-        match credential {
-            OpenCredential::Password(password) => add(Some(password)),
-            OpenCredential::PrivateKey { key, passphrase } => {
-                add(Some(key));
-                add(passphrase.as_ref());
-            }
-        }
+        absorb(&mut hash, credential);
         Self(hash.finalize().into())
+    }
+}
+
+fn absorb(hash: &mut Sha256, credential: &OpenCredential) {
+    let mut add = |text: Option<&str>| {
+        // The length keeps apart what would be the same in a row; no text is as long as this.
+        hash.update(text.map_or(usize::MAX, str::len).to_le_bytes());
+        hash.update(text.unwrap_or_default());
+    };
+    add(Some(credential.kind().as_str()));
+    match credential {
+        OpenCredential::Password(password) => add(Some(password.expose())),
+        OpenCredential::PrivateKey { key, passphrase, certificate } => {
+            add(Some(key.expose()));
+            add(passphrase.as_ref().map(Secret::expose));
+            add(certificate.as_deref());
+        }
+        OpenCredential::Answers(answers) => {
+            for known in answers {
+                add(Some(known.prompt.as_str()));
+                add(Some(known.answer.expose()));
+            }
+            add(None);
+        }
+        OpenCredential::Agent(AgentKey { socket, fingerprint }) => {
+            add(socket.as_deref());
+            add(fingerprint.as_deref());
+        }
+        OpenCredential::Several(methods) => methods.iter().for_each(|method| absorb(hash, method)),
     }
 }
 
@@ -197,7 +283,7 @@ mod tests {
     use russh::keys::{EcdsaCurve, encode_pkcs8_pem, encode_pkcs8_pem_encrypted};
 
     fn credential(key: &str, passphrase: Option<&str>) -> OpenCredential {
-        OpenCredential::PrivateKey { key: Secret::new(key), passphrase: passphrase.map(Secret::new) }
+        OpenCredential::PrivateKey { key: Secret::new(key), passphrase: passphrase.map(Secret::new), certificate: None }
     }
 
     fn refused(key: &str, passphrase: Option<&str>) -> String {
@@ -277,6 +363,7 @@ mod tests {
             credential("a", Some("b")),
             credential("ab", None),
             credential("ab", Some("")),
+            OpenCredential::PrivateKey { key: Secret::new("a"), passphrase: None, certificate: Some(String::new()) },
             OpenCredential::Password(Secret::new("a")),
             OpenCredential::Password(Secret::new("ab")),
         ];

@@ -5,14 +5,17 @@
 //! streams the output, `verdict` judges the end; `stop` ends a run before that, and `kill` any processes,
 //! through a connection of its own.
 
+mod agent;
 mod algorithms;
 mod approach;
 mod blocking;
+mod certificate;
 mod channel;
 mod connection;
 mod dial;
 mod executor;
 mod host_key;
+mod interactive;
 mod keys;
 mod kill;
 mod listen;

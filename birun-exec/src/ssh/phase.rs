@@ -21,6 +21,8 @@ pub struct SshLimits {
     pub host_key: Duration,
     /// Signing in, all methods together. Default 20 s.
     pub authentication: Duration,
+    /// Each answer of an ssh-agent, within the limit for signing in. Default 10 s.
+    pub agent: Duration,
     /// The answer to a request to open a channel. Default 10 s.
     pub channel: Duration,
     /// The answer to a request to run the bootstrap text, and each step forward of sending the
@@ -43,6 +45,7 @@ impl Default for SshLimits {
             handshake: ten,
             host_key: ten,
             authentication: Duration::from_secs(20),
+            agent: ten,
             channel: ten,
             exec: ten,
             idle: None,

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a helper of tests fails by panicking")]
 
+mod agent;
 mod proxy;
 mod script;
 mod server;
@@ -20,11 +21,13 @@ use birun_core::{Error, Result};
 use chrono::DateTime;
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::certificate::{Builder, CertType};
 use russh::keys::{Algorithm, PrivateKey, PublicKey};
 
 use crate::bootstrap::Bootstrap;
 use crate::ssh::offered;
 
+pub use agent::SshAgent;
 pub use proxy::{Cut, Direction, Fault, Proxy, Stage};
 pub use script::{Act, Admission, Opening, Script};
 pub use server::{ScriptedServer, Witness};
@@ -40,6 +43,28 @@ pub fn private_key(algorithm: Algorithm) -> PrivateKey {
 #[must_use]
 pub fn key_text(key: &PrivateKey) -> String {
     key.to_openssh(LineEnding::LF).expect("the text of a key").to_string()
+}
+
+/// A certificate for a key, as one line of text, valid from the first to the second (seconds since 1970).
+#[must_use]
+pub fn certificate(
+    key: &PrivateKey,
+    authority: &PrivateKey,
+    kind: CertType,
+    principals: &[&str],
+    (after, before): (u64, u64),
+) -> String {
+    let mut builder =
+        Builder::new_with_random_nonce(&mut safe_rng(), key.public_key().clone(), after, before).expect("a window");
+    builder.cert_type(kind).expect("a kind");
+    builder.key_id("a test").expect("an id");
+    for principal in principals {
+        builder.valid_principal(*principal).expect("a principal");
+    }
+    if kind == CertType::User {
+        builder.extension("permit-pty", "").expect("an extension");
+    }
+    builder.sign(authority).expect("a signature").to_openssh().expect("the text of a certificate")
 }
 
 /// A record of a host key.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use russh::keys::Algorithm;
-use russh::{Preferred, Sig};
+use russh::{MethodKind, Preferred, Sig};
 
 /// How a scripted server behaves. The default is a good server that prints `hello` and exits 0.
 #[derive(Clone, Debug)]
@@ -46,6 +46,13 @@ pub enum Admission {
     HangAfterKey,
     /// It takes the key and wants a password as well.
     Partial,
+    /// Whoever holds any key and knows this password, shown in this order: the one is taken, then the other.
+    Both(&'static [MethodKind], &'static str),
+    /// Whoever answers these prompts, round by round; what ends with a question mark is shown as it
+    /// is typed. No other method is taken.
+    Prompts(&'static [&'static [(&'static str, &'static str)]]),
+    /// It asks this, without an end.
+    Asks(&'static str),
 }
 
 /// How a server meets requests for a channel.

@@ -1,5 +1,6 @@
 //! An SSH server that does what its script says, right or wrong, and remembers what was asked of it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
@@ -14,7 +15,8 @@ use birun_core::vault::Secret;
 use bytes::Bytes;
 use russh::keys::{Algorithm, PrivateKey};
 use russh::server::{
-    Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey, run_stream,
+    Auth, ChannelOpenHandle, Config, Handle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
+    run_stream,
 };
 use russh::{Channel, ChannelId, Disconnect, Limits, MethodKind, MethodSet};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -128,7 +130,7 @@ impl ScriptedServer {
     #[must_use]
     pub fn target(&self) -> ServerTarget {
         let key = Secret::new(key_text(&private_key(Algorithm::Ed25519)));
-        let credential = OpenCredential::PrivateKey { key, passphrase: None };
+        let credential = OpenCredential::PrivateKey { key, passphrase: None, certificate: None };
         server_target(self.port, "deploy", credential, self.host_keys.clone())
     }
 }
@@ -166,6 +168,7 @@ async fn accept(listener: TcpListener, config: Arc<Config>, script: Script, witn
             input: HashMap::new(),
             held: Vec::new(),
             channels: 0,
+            rounds: 0,
         };
         let config = Arc::clone(&config);
         sessions.spawn(async move {
@@ -271,19 +274,55 @@ struct Clerk {
     /// Requests that are never answered.
     held: Vec<ChannelOpenHandle>,
     channels: usize,
+    /// How many rounds of questions were asked, or methods taken.
+    rounds: usize,
+}
+
+/// A round of questions.
+fn ask(round: &'static [(&'static str, &'static str)]) -> Auth {
+    let prompts = round.iter().map(|(prompt, _)| (Cow::Borrowed(*prompt), prompt.ends_with('?'))).collect();
+    Auth::Partial { name: "".into(), instructions: "".into(), prompts: Cow::Owned(prompts) }
 }
 
 impl Clerk {
-    async fn admit(&self, by_key: bool, password: Option<&str>) -> Auth {
+    /// The next round, if the answers to the one before are right.
+    fn interview(&mut self, rounds: &[&'static [(&'static str, &'static str)]], answers: &[Bytes]) -> Auth {
+        let asked = self.rounds.checked_sub(1).and_then(|round| rounds.get(round));
+        self.rounds += 1;
+        if !asked.copied().unwrap_or_default().iter().map(|(_, right)| right.as_bytes()).eq(answers.iter()) {
+            return Auth::reject();
+        }
+        rounds.get(self.rounds - 1).map_or(Auth::Accept, |round| ask(round))
+    }
+
+    async fn admit(&mut self, by_key: bool, password: Option<&str>) -> Auth {
         let more = |method: MethodKind| Auth::Reject {
             proceed_with_methods: Some(MethodSet::from(&[method][..])),
             partial_success: true,
         };
-        match &self.script.admission {
+        let script = Arc::clone(&self.script);
+        match &script.admission {
+            Admission::Both(order, known) => {
+                let wanted = order.get(self.rounds).copied();
+                let right = if by_key {
+                    wanted == Some(MethodKind::PublicKey)
+                } else {
+                    wanted == Some(MethodKind::Password) && password == Some(*known)
+                };
+                self.rounds += usize::from(right);
+                order.get(self.rounds).map_or(Auth::Accept, |next| Auth::Reject {
+                    proceed_with_methods: Some(MethodSet::from(&[*next][..])),
+                    partial_success: right,
+                })
+            }
             Admission::Anyone => Auth::Accept,
             Admission::Password(known) if password == Some(known) => Auth::Accept,
             Admission::Password(_) | Admission::Nobody => Auth::reject(),
             Admission::Partial if by_key => more(MethodKind::Password),
+            Admission::Prompts(_) | Admission::Asks(_) => Auth::Reject {
+                proceed_with_methods: Some(MethodSet::from(&[MethodKind::KeyboardInteractive][..])),
+                partial_success: false,
+            },
             Admission::Partial => Auth::reject(),
             Admission::Hang | Admission::HangAfterKey => std::future::pending().await,
         }
@@ -301,6 +340,29 @@ impl Handler for Clerk {
     async fn auth_password(&mut self, _: &str, password: &str) -> Result<Auth, russh::Error> {
         self.witness.attempts.fetch_add(1, Ordering::SeqCst);
         Ok(self.admit(false, Some(password)).await)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _: &str,
+        _: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        if response.is_none() {
+            self.witness.attempts.fetch_add(1, Ordering::SeqCst);
+        }
+        let answers: Vec<Bytes> = response.into_iter().flatten().collect();
+        let script = Arc::clone(&self.script);
+        match script.admission {
+            Admission::Prompts(rounds) => Ok(self.interview(rounds, &answers)),
+            Admission::Asks(prompt) => {
+                self.rounds += 1;
+                let prompt = if self.rounds > 1 { format!("{prompt}{}", self.rounds) } else { prompt.to_owned() };
+                let prompts = Cow::Owned(vec![(Cow::Owned(prompt), false)]);
+                Ok(Auth::Partial { name: "".into(), instructions: "".into(), prompts })
+            }
+            _ => Ok(Auth::reject()),
+        }
     }
 
     async fn auth_publickey_offered(&mut self, _: &str, _: PublicKeyOffer<'_>) -> Result<Auth, russh::Error> {

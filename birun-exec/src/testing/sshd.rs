@@ -139,7 +139,7 @@ impl Sshd {
     /// The key that signs in, as a credential.
     #[must_use]
     pub fn credential(&self) -> OpenCredential {
-        OpenCredential::PrivateKey { key: Secret::new(key_text(&self.client_key)), passphrase: None }
+        OpenCredential::PrivateKey { key: Secret::new(key_text(&self.client_key)), passphrase: None, certificate: None }
     }
 
     /// Its host keys, approved.

@@ -66,10 +66,16 @@ pub(crate) struct NewHostKey {
     server: String,
     /// A public key line: `ssh-ed25519 AAAA… [comment]`.
     public_key: String,
+    /// `approved`, if not given, or `revoked`.
+    status: Option<Word<HostKeyStatus>>,
 }
 
 impl NewHostKey {
     pub(crate) fn into_core(self) -> Result<inventory::NewHostKey> {
-        Ok(inventory::NewHostKey { server: parsed("server", &self.server)?, public_key: self.public_key })
+        Ok(inventory::NewHostKey {
+            server: parsed("server", &self.server)?,
+            public_key: self.public_key,
+            status: self.status.map_or(HostKeyStatus::Approved, |Word(status)| status),
+        })
     }
 }

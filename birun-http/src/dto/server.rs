@@ -12,7 +12,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::dto::{each, new_value, parsed};
-use crate::schema::{Timestamp, Word};
+use crate::schema::{Timestamp, Word, in_field};
 
 /// A machine that work can be run on.
 #[derive(Debug, Object)]
@@ -123,6 +123,58 @@ impl NewServer {
             maintenance: self.maintenance,
             description: self.description,
         })
+    }
+}
+
+/// Servers that another tool knows.
+#[derive(Debug, Deserialize, Object)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Import {
+    /// At most 1000.
+    servers: Vec<NewServer>,
+    /// Add nothing, and say what would become of them.
+    #[serde(default)]
+    #[oai(default)]
+    dry_run: bool,
+}
+
+impl Import {
+    pub(crate) fn into_core(self) -> Result<(Vec<inventory::NewServer>, bool)> {
+        let servers = self.servers.into_iter().zip(0..);
+        let servers = servers.map(|(server, at)| in_field(&format!("servers.{at}"), server.into_core()));
+        Ok((servers.collect::<Result<_>>()?, self.dry_run))
+    }
+}
+
+/// What became of an import.
+#[derive(Debug, Object)]
+pub(crate) struct ImportReport {
+    /// Every server, in the order of the request.
+    items: Vec<Imported>,
+}
+
+/// A server that was to be imported.
+#[derive(Debug, Object)]
+pub(crate) struct Imported {
+    name: String,
+    status: Word<inventory::ImportStatus>,
+    /// The server, if it is there now.
+    #[oai(nullable)]
+    server_id: Option<Uuid>,
+    /// Why it was skipped.
+    #[oai(nullable)]
+    reason: Option<String>,
+}
+
+impl From<Vec<inventory::Imported>> for ImportReport {
+    fn from(imported: Vec<inventory::Imported>) -> Self {
+        let item = |imported: inventory::Imported| Imported {
+            name: imported.name.to_string(),
+            status: Word(imported.status),
+            server_id: imported.server_id.map(Uuid::from),
+            reason: imported.reason,
+        };
+        Self { items: imported.into_iter().map(item).collect() }
     }
 }
 

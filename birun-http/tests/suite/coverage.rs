@@ -48,6 +48,7 @@ async fn everything() {
 pub(crate) fn sample(operation: &str) -> Value {
     match operation {
         "create_server" => json!({"name": "sample", "host": "10.0.0.1", "user": "deploy"}),
+        "import_servers" => json!({"servers": [sample("create_server")], "dry_run": true}),
         "create_server_group" => json!({"name": "sample"}),
         "create_script" => json!({"name": "sample", "content": "print hi"}),
         "create_credential" => json!({"name": "sample", "password": "hunter2"}),
@@ -64,6 +65,7 @@ fn refused(operation: &str) -> Value {
     match operation {
         "create_host_key" => json!({"server": "sample", "public_key": "no key"}),
         "create_execution" | "preview_execution" => json!({"kind": "script"}),
+        "import_servers" => json!({"servers": [refused("create_server")]}),
         "prune" => json!({"status": ["queued"]}),
         _ => {
             let mut body = sample(operation);
@@ -93,6 +95,7 @@ async fn inventory(api: &Api) {
     for path in ["/api/v1/servers/web-1", "/api/v1/server-groups/db", "/api/v1/credentials/key", &key_path] {
         assert_eq!(api.expect(200, get(path)).await.header("etag"), Some("\"1\""), "{path}");
     }
+    imports(api).await;
     let changed = patch("/api/v1/servers/web-1").json(&json!({"credential": null, "groups": []}));
     let changed = api.expect(200, changed.header("If-Match", "\"1\"")).await.json();
     assert_eq!(
@@ -110,6 +113,31 @@ async fn inventory(api: &Api) {
     for path in [&key_path, "/api/v1/servers/web-1", "/api/v1/server-groups/db", "/api/v1/credentials/key"] {
         api.expect(204, delete(path)).await;
     }
+}
+
+async fn imports(api: &Api) {
+    let server =
+        |name: &str, host: &str| json!({"name": name, "host": host, "port": 2222, "user": "deploy", "executor": "ssh"});
+    let servers = [
+        server("web-1", "10.0.0.9"),
+        server("web-1", "10.0.0.1"),
+        server("new", "10.0.0.2"),
+        server("bad", "-oProxyCommand=x"),
+    ];
+    let import = |dry_run: bool| post("/api/v1/servers/import").json(&json!({"servers": servers, "dry_run": dry_run}));
+    for (dry_run, status) in [(true, "would_create"), (false, "created"), (false, "exists")] {
+        let report = api.expect(200, import(dry_run)).await.json();
+        let items = report["items"].as_array().unwrap();
+        let statuses: Vec<&str> = items.iter().map(|item| item["status"].as_str().unwrap()).collect();
+        assert_eq!(statuses, ["exists", "skipped", status, "skipped"], "{report}");
+        assert_eq!(items[1]["reason"], "a server of this name is at deploy@10.0.0.9, port 2222");
+        assert!(items[3]["reason"].as_str().unwrap().contains("is not a host name"), "{report}");
+    }
+    api.expect(204, delete("/api/v1/servers/new")).await;
+    let wrong = post("/api/v1/servers/import").json(&json!({"servers": [server("fine", "h"), server("a b", "h")]}));
+    let problem = api.expect(422, wrong).await.json();
+    assert!(problem["detail"].as_str().unwrap().contains("name"), "{problem}");
+    api.expect(404, get("/api/v1/servers/fine")).await;
 }
 
 async fn scripts(api: &Api) {
@@ -189,7 +217,7 @@ async fn system(api: &Api) {
     let status = api.expect(200, get("/api/v1/status")).await.json();
     assert_eq!((&status["queue"]["queued"], status["workers"].as_array().unwrap().len()), (&json!(0), 1));
     let audit = api.expect(200, get("/api/v1/audit-logs").query("action=server.create&actor=owner")).await.json();
-    assert_eq!(audit["items"].as_array().unwrap().len(), 1);
+    assert_eq!(audit["items"].as_array().unwrap().len(), 2, "one was created, one imported");
     let checked = api.expect(200, get("/api/v1/audit-logs/verify")).await.json();
     assert_eq!((&checked["intact"], &checked["fault"]), (&json!(true), &json!(null)));
     let pruned = api.expect(200, post("/api/v1/admin/prune").json(&json!({"executions": "7d", "audit": "30d"}))).await;

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{SecretArgs, VIEW};
+use super::{SecretArgs, VIEW, warn_of_certificate};
 use crate::args::DryRun;
 use crate::client::Request;
 use crate::context::Context;
@@ -15,9 +15,14 @@ const EXAMPLES: &str = "\
 Examples:
   birun credential create deploy --key ~/.ssh/id_ed25519
   birun credential create deploy --key ./id_ed25519 --passphrase-file ./passphrase
-  birun credential create console --password";
+  birun credential create deploy --key ./id_ed25519 --certificate ./id_ed25519-cert.pub
+  birun credential create console --password
+  birun credential create laptop --agent
+  birun credential create vault --key ./id_ed25519 --password-file ./password
+  birun credential create bastion --answer 'Password:*=@password' --answer '*code*=@code'";
 
-/// Store a credential: a private key or a password. The value is sealed, and never shown again.
+/// Store a credential: a private key, a password, answers to what a server asks, a key of an ssh-agent,
+/// or several of these. The value is sealed, and never shown again.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CreateCredential {
@@ -37,7 +42,8 @@ pub(crate) struct CreateCredential {
 
 pub(crate) async fn run(ui: &Ui, ctx: &Context, args: CreateCredential) -> CommandResult {
     let mut body = args.secret.read(ui)?.ok_or_else(|| {
-        CommandError::usage("no value is given").hint("give it with  --key FILE,  --password-file FILE  or  --password")
+        CommandError::usage("no value is given")
+            .hint("give it with  --key FILE,  --password-file FILE,  --password,  --answer PROMPT=@FILE  or  --agent")
     })?;
     put(&mut body, "name", json!(args.name));
     if let Some(description) = args.description {
@@ -47,5 +53,6 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: CreateCredential) -> Comma
     let Some(credential) = ctx.client().await?.change(ui, args.dry_run.dry_run, request).await? else {
         return Ok(());
     };
+    warn_of_certificate(ui, &credential);
     ui.done(&VIEW, &credential, |name| format!("created credential {name}"))
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{SecretArgs, VIEW};
+use super::{SecretArgs, VIEW, warn_of_certificate};
 use crate::args::DryRun;
 use crate::client::{Collection, Request};
 use crate::context::Context;
@@ -14,7 +14,7 @@ use crate::ui::Ui;
 /// Change a credential, or replace its value. What is not named stays as it is.
 #[derive(Debug, Args)]
 #[group(id = "change", required = true, multiple = true,
-        args = ["key", "password_file", "password", "name", "description"])]
+        args = ["key", "certificate", "password_file", "password", "answers", "agent", "name", "description"])]
 pub(crate) struct EditCredential {
     /// Its name or id.
     credential: String,
@@ -46,5 +46,6 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, args: EditCredential) -> Command
     let Some(credential) = ctx.client().await?.change(ui, args.dry_run.dry_run, request).await? else {
         return Ok(());
     };
+    warn_of_certificate(ui, &credential);
     ui.done(&VIEW, &credential, |name| format!("changed credential {name}"))
 }

@@ -1,5 +1,6 @@
 //! `birun credential …`
 
+mod certificate;
 mod create;
 mod delete;
 mod edit;
@@ -13,12 +14,13 @@ use crate::context::Context;
 use crate::error::CommandResult;
 use crate::ui::{Column, Kind, Ui, View};
 
+pub(super) use certificate::warn_of_certificate;
 pub(super) use secret::SecretArgs;
 
 /// What servers are signed in to with. Values go in and never come out.
 #[derive(Debug, Subcommand)]
 pub(crate) enum CredentialCommand {
-    /// Store a credential: a private key or a password.
+    /// Store a credential: a private key, a password, answers to what a server asks, a key of an ssh-agent, or several of these.
     Create(create::CreateCredential),
     /// List credentials, without their values.
     List(list::ListCredentials),
@@ -49,6 +51,7 @@ const VIEW: View = View {
         Column::new("kind", "/kind", Kind::Text),
         Column::new("algorithm", "/algorithm", Kind::Text),
         Column::new("fingerprint", "/fingerprint", Kind::Text),
+        Column::new("certificate", "/certificate", Kind::Made(certificate::summary)).wide(),
         Column::new("description", "/description", Kind::Text).wide(),
         Column::new("created", "/created_at", Kind::Instant).wide(),
         Column::new("updated", "/updated_at", Kind::Instant).wide(),

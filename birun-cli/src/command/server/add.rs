@@ -7,7 +7,7 @@ use super::probe::{TrustArgs, probe};
 use super::{VIEW, own_credential};
 use crate::args::DryRun;
 use crate::client::{Client, Collection, Request};
-use crate::command::credential::SecretArgs;
+use crate::command::credential::{SecretArgs, warn_of_certificate};
 use crate::context::Context;
 use crate::error::{CommandError, CommandResult};
 use crate::exit::Exit;
@@ -37,7 +37,7 @@ pub(crate) struct AddServer {
     secret: SecretArgs,
 
     /// A stored credential.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["key", "password_file", "password"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["key", "certificate", "password_file", "password", "answers", "agent"])]
     credential: Option<String>,
 
     /// A tag; targets are chosen by tag:NAME.
@@ -107,12 +107,16 @@ async fn create_credential(ui: &Ui, client: &Client, name: &str, value: Value, d
     match client.change(ui, dry_run, request.clone()).await {
         // What a server that is gone left behind is in nobody's way.
         Err(error) if error.exit() == Exit::CONFLICT && deletes_leftover(ui, client, name).await? => {
-            client.send(request).await?;
+            warn_of_certificate(ui, &client.send(request).await?);
         }
         Err(error) if error.exit() == Exit::CONFLICT => {
             return Err(error.hint(format!("use the credential that there is with  --credential {name}")));
         }
-        created => drop(created?),
+        created => {
+            if let Some(credential) = created? {
+                warn_of_certificate(ui, &credential);
+            }
+        }
     }
     Ok(name.to_owned())
 }

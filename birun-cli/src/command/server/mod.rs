@@ -5,6 +5,7 @@ mod delete;
 mod edit;
 mod get;
 mod host_key;
+mod import;
 mod list;
 mod own_credential;
 mod probe;
@@ -23,6 +24,8 @@ pub(crate) enum ServerCommand {
     /// Add a server.
     #[command(visible_alias = "create")]
     Add(add::AddServer),
+    /// Add the hosts that OpenSSH's client configuration names.
+    Import(import::ImportServers),
     /// List servers.
     List(list::ListServers),
     /// Show a server.
@@ -41,6 +44,7 @@ pub(crate) enum ServerCommand {
 pub(crate) async fn run(ui: &Ui, ctx: &Context, command: ServerCommand) -> CommandResult {
     match command {
         ServerCommand::Add(args) => add::run(ui, ctx, args).await,
+        ServerCommand::Import(args) => import::run(ui, ctx, args).await,
         ServerCommand::List(args) => list::run(ui, ctx, args).await,
         ServerCommand::Get(args) => get::run(ui, ctx, args).await,
         ServerCommand::Edit(args) => edit::run(ui, ctx, args).await,

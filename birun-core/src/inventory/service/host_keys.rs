@@ -15,21 +15,25 @@ use crate::page::{Page, PageRequest};
 const DECISIONS: u32 = 3;
 
 impl Gate {
-    /// Records a key that someone knows to be right: it is approved at once. One that the server has
+    /// Records a key that someone knows to be right, or to be lost: it is approved or revoked at once. One that the server has
     /// offered, and that waits for a decision, is approved as [`approve_host_key`](Gate::approve_host_key)
     /// does it; any other is trusted beside those that are approved already.
     ///
     /// # Errors
-    /// `invalid` for a line that is no key; `not_found` for the server; `conflict` if it is approved
+    /// `invalid` for a line that is no key, and for a key that is neither; `not_found` for the server; `conflict` if it is approved
     /// already, or revoked.
     pub async fn create_host_key(&self, new: NewHostKey) -> Result<HostKey> {
         let scope = self.authorize(Permission::HostKeyApprove).await?;
+        let status = new.status;
+        if status == HostKeyStatus::Pending {
+            return Err(Error::invalid_field("status", "must be approved or revoked"));
+        }
         let offered = OfferedKey::parse(&new.public_key)?;
         let server = self.shared.store.server(&scope, &new.server).await?;
         let known = self.shared.store.host_keys_of(&scope, &[server.id]).await?;
-        let decided = |key: &HostKey| key.key == offered.key && key.status != HostKeyStatus::Approved;
+        let decided = |key: &HostKey| key.key == offered.key && key.status != status;
         if let Some(known) = known.into_iter().find(decided) {
-            return self.decide(&known.id.into(), HostKeyStatus::Approved).await;
+            return self.decide(&known.id.into(), status).await;
         }
         let now = self.shared.clock.now();
         let key = HostKey {
@@ -39,7 +43,7 @@ impl Gate {
             algorithm: offered.algorithm,
             key: offered.key,
             fingerprint: offered.fingerprint,
-            status: HostKeyStatus::Approved,
+            status,
             origin: HostKeyOrigin::Manual,
             version: 1,
             created_at: now,

@@ -26,6 +26,14 @@ impl Gate {
     /// `not_registered` for an executor; `conflict` if the name is taken.
     pub async fn create_server(&self, new: NewServer) -> Result<Server> {
         let scope = self.authorize(Permission::ServerWrite).await?;
+        let server = self.new_server(&scope, new).await?;
+        let audit = self.audit("server.create").on(server.id, server.name.as_str()).after(json!(server));
+        self.shared.store.create_server(&scope, &server, &audit).await?;
+        Ok(server)
+    }
+
+    /// A server that can be added.
+    pub(super) async fn new_server(&self, scope: &Scope, new: NewServer) -> Result<Server> {
         let now = self.shared.clock.now();
         let server = Server {
             id: ServerId::new(),
@@ -34,10 +42,10 @@ impl Gate {
             host: new.host,
             port: new.port.unwrap_or(DEFAULT_PORT),
             user: new.user,
-            credential_id: self.credential_id(&scope, new.credential.as_ref()).await?,
+            credential_id: self.credential_id(scope, new.credential.as_ref()).await?,
             executor: new.executor.unwrap_or_else(|| DEFAULT_EXECUTOR.to_owned()),
             tags: normal_tags(new.tags)?,
-            group_ids: self.group_ids(&scope, &new.groups).await?,
+            group_ids: self.group_ids(scope, &new.groups).await?,
             maintenance: new.maintenance,
             description: new.description,
             version: 1,
@@ -45,8 +53,6 @@ impl Gate {
             updated_at: now,
         };
         self.check_server(&server)?;
-        let audit = self.audit("server.create").on(server.id, server.name.as_str()).after(json!(server));
-        self.shared.store.create_server(&scope, &server, &audit).await?;
         Ok(server)
     }
 

@@ -1,9 +1,11 @@
 //! Promises about credentials.
 
+use chrono::{DateTime, Utc};
+
 use super::make::{at, audit, elsewhere, here, name};
 use super::server::{create as create_server, server};
 use crate::id::{CredentialId, ProjectId};
-use crate::inventory::{Credential, CredentialKind, Server};
+use crate::inventory::{CertificateFacts, Credential, CredentialKind, Server};
 use crate::page::PageRequest;
 use crate::store::{Store, StoreError};
 use crate::vault::Sealed;
@@ -16,6 +18,7 @@ pub(super) fn credential(text: &str) -> Credential {
         kind: CredentialKind::PrivateKey,
         algorithm: Some("ssh-ed25519".to_owned()),
         fingerprint: Some("SHA256:abc".to_owned()),
+        certificate: None,
         description: "a key".to_owned(),
         sealed: Sealed::from_bytes((0..=255).collect()),
         version: 1,
@@ -41,10 +44,33 @@ pub(super) async fn a_created_credential_reads_back_as_it_was(store: &dyn Store)
         sealed: Sealed::from_bytes(vec![0]),
         ..credential("password")
     };
-    for credential in [key, password] {
+    let certified = Credential { certificate: Some(certificate(Some(at(7)))), ..credential("certified") };
+    for credential in [key, password, certified] {
         create(store, &credential).await;
         assert_eq!(find(store, &credential).await.unwrap(), credential);
     }
+}
+
+/// A certificate that says as much as one can, text that no database likes included.
+fn certificate(valid_before: Option<DateTime<Utc>>) -> CertificateFacts {
+    CertificateFacts {
+        key_id: "ana's \"laptop\"\u{0}\n".to_owned(),
+        authority: "SHA256:ca".to_owned(),
+        principals: vec!["deploy".to_owned(), "root".to_owned()],
+        valid_after: None,
+        valid_before,
+    }
+}
+
+pub(super) async fn a_certificate_is_replaced_and_taken_away(store: &dyn Store) {
+    let first = Credential { certificate: Some(certificate(None)), ..credential("key") };
+    create(store, &first).await;
+    let second = Credential { certificate: Some(certificate(Some(at(9)))), version: 2, ..first };
+    store.update_credential(&here(), &second, &audit("credential.rotate")).await.unwrap();
+    assert_eq!(find(store, &second).await.unwrap(), second);
+    let third = Credential { certificate: None, version: 3, ..second };
+    store.update_credential(&here(), &third, &audit("credential.rotate")).await.unwrap();
+    assert_eq!(find(store, &third).await.unwrap(), third);
 }
 
 pub(super) async fn a_credential_name_is_taken_once_in_a_project(store: &dyn Store) {

@@ -68,6 +68,7 @@ pub fn cases() -> Vec<Case<Arc<dyn Store>>> {
         }
         credential {
             a_created_credential_reads_back_as_it_was,
+            a_certificate_is_replaced_and_taken_away,
             a_credential_name_is_taken_once_in_a_project,
             a_stale_credential_is_neither_updated_nor_deleted,
             a_credential_that_a_server_uses_is_not_deleted,

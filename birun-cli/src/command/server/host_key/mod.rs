@@ -3,6 +3,7 @@
 mod add;
 mod approve;
 mod delete;
+mod import;
 mod list;
 mod revoke;
 
@@ -26,6 +27,8 @@ pub(crate) enum HostKeyCommand {
     Revoke(revoke::RevokeHostKey),
     /// Record a key that is known to be right.
     Add(add::AddHostKey),
+    /// Record the keys that OpenSSH's file of known hosts holds.
+    Import(import::ImportHostKeys),
     /// Forget keys, whatever was decided about them.
     Delete(delete::DeleteHostKeys),
 }
@@ -36,6 +39,7 @@ pub(crate) async fn run(ui: &Ui, ctx: &Context, command: HostKeyCommand) -> Comm
         HostKeyCommand::Approve(args) => approve::run(ui, ctx, args).await,
         HostKeyCommand::Revoke(args) => revoke::run(ui, ctx, args).await,
         HostKeyCommand::Add(args) => add::run(ui, ctx, args).await,
+        HostKeyCommand::Import(args) => import::run(ui, ctx, args).await,
         HostKeyCommand::Delete(args) => delete::run(ui, ctx, args).await,
     }
 }
