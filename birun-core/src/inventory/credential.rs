@@ -135,7 +135,8 @@ impl OpenCredential {
         match self {
             Self::Answers(answers) => check_answers(answers),
             Self::Agent(agent) => agent.check(),
-            Self::PrivateKey { .. } | Self::Password(_) => Ok(()),
+            Self::PrivateKey { key, .. } => not_empty("private_key", key),
+            Self::Password(password) => not_empty("password", password),
             Self::Several(methods) => {
                 if methods.len() < 2 || methods.iter().any(|method| method.kind() == CredentialKind::Several) {
                     return Err(Error::invalid("several methods are at least two, and none of them is several"));
@@ -168,6 +169,10 @@ impl OpenCredential {
             Self::Several(methods) => methods.iter().flat_map(Self::secrets).collect(),
         }
     }
+}
+
+fn not_empty(field: &str, text: &Secret) -> Result<()> {
+    if text.expose().is_empty() { Err(Error::invalid_field(field, "is empty")) } else { Ok(()) }
 }
 
 /// A credential to be created.

@@ -1,7 +1,6 @@
 //! Credentials on the wire: values go in and never come out.
 
 use birun_core::inventory::{self, CredentialKind, OpenCredential};
-use birun_core::vault::Secret;
 use birun_core::{Error, Result};
 use poem_openapi::Object;
 use serde::Deserialize;
@@ -214,11 +213,12 @@ struct Given {
 impl Given {
     /// The value that the fields give, if they give one; else the certificate that they give by itself.
     fn open(self) -> Result<(Option<OpenCredential>, Option<String>)> {
-        let given = |text: Option<SecretText>| text.map(|text| text.0).filter(|text| *text != Secret::default());
+        let given = |text: Option<SecretText>| text.map(|text| text.0);
+        let passphrase = given(self.passphrase).filter(|text| !text.expose().is_empty());
         let mut certificate = self.certificate.filter(|text| !text.is_empty());
         // In the order that OpenSSH prefers.
         let mut methods = Vec::new();
-        match (given(self.private_key), given(self.passphrase)) {
+        match (given(self.private_key), passphrase) {
             (Some(key), passphrase) => {
                 methods.push(OpenCredential::PrivateKey { key, passphrase, certificate: certificate.take() });
             }

@@ -231,6 +231,7 @@ async fn rules() {
         ("credentials", json!({"name": "a", "agent": {"fingerprint": "MD5:x"}}), "invalid", "agent.fingerprint"),
         ("credentials", json!({"name": "a", "agent": {}, "password": "p", "order": ["agent"]}), "invalid", "order"),
         ("credentials", json!({"name": "a", "password": "p", "order": ["password", "password"]}), "invalid", "order"),
+        ("credentials", json!({"name": "a", "password": ""}), "invalid", "password"),
         ("credentials", json!({"name": "a", "answers": []}), "invalid", "answers"),
         (
             "credentials",

@@ -113,8 +113,8 @@ impl Gate {
 
     /// Checks a value, notes its public side, and seals it for the credential's present version.
     async fn put_value(&self, credential: &mut Credential, value: OpenCredential) -> Result<()> {
-        let vault = self.shared.vault()?;
         value.check()?;
+        let vault = self.shared.vault()?;
         let facts = self.inspect(value.clone()).await.map_err(|error| named(&credential.name, error))?;
         credential.kind = value.kind();
         credential.algorithm = facts.algorithm;
