@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
 use std::time::Duration;
 
 use birun_core::engine::{Engine, Limits, Roles};
 use birun_core::execution::{ExecutionStatus, Run, RunHandle};
 use birun_core::testing::TestEngine;
 use birun_core::{Gate, Store};
-use futures::future::join_all;
-use futures::poll;
+use futures::future::{BoxFuture, join_all};
+use futures::{FutureExt as _, poll};
 
 use crate::engine::{builder, local, script, store, submit_many};
 use crate::faulty::{Faulty, unavailable};
@@ -34,12 +35,21 @@ impl Asked {
         })
     }
 
-    /// Polls a submission until the store has it, and no further.
-    async fn is_given(&self, submitting: &mut (impl Future<Output = birun_core::Result<RunHandle>> + Send + Unpin)) {
-        self.submitted.store(false, SeqCst);
-        while !self.submitted.load(SeqCst) {
-            tokio::task::yield_now().await;
-            assert!(poll!(&mut *submitting).is_pending(), "accepted before it was submitted");
+    /// A submission that the store was given, and whose caller does not listen to the answer.
+    async fn given<'g>(&self, gate: &'g Gate, body: &str) -> BoxFuture<'g, birun_core::Result<RunHandle>> {
+        loop {
+            self.submitted.store(false, SeqCst);
+            let mut submitting = gate.run(script(body)).boxed();
+            let mut answer = Poll::Pending;
+            while !self.submitted.load(SeqCst) {
+                tokio::task::yield_now().await;
+                answer = poll!(&mut submitting);
+            }
+            let Poll::Ready(accepted) = answer else { return submitting };
+            // The store was quick for once.
+            let accepted = accepted.expect("accepted");
+            gate.cancel(&accepted.id().into()).await.ok();
+            accepted.outcome().await.expect("ends");
         }
     }
 }
@@ -140,8 +150,7 @@ pub(crate) async fn a_worker_that_stops_does_not_wait_for_a_caller_that_does_not
     let running = engine.start(Roles::all()).await.expect("starts");
     succeeds(&claimed_at_once(&engine.system(), || script("exit 0")).await).await;
     let gate = engine.system();
-    let mut submitting = Box::pin(gate.run(script("exit 0")));
-    asked.is_given(&mut submitting).await;
+    let submitting = asked.given(&gate, "exit 0").await;
     let stopping = running.shutdown(Duration::ZERO);
     tokio::time::timeout(Duration::from_secs(60), stopping).await.expect("in time").expect("it stops");
     let accepted = submitting.await.expect("accepted");
@@ -156,9 +165,8 @@ pub(crate) async fn a_late_caller_disturbs_nothing_that_was_taken_up_meanwhile()
     let engine = engine.await.expect("starts");
     let gate = engine.gate();
     succeeds(&claimed_at_once(&gate, || script("exit 0")).await).await;
+    let submitting = asked.given(&gate, "hold").await;
     let before = fake.runs().len();
-    let mut submitting = Box::pin(gate.run(script("hold")));
-    asked.is_given(&mut submitting).await;
     // Nobody knows of the lease, so that it is given back, and claimed again.
     fake.has_begun(before + 1).await;
     let accepted = submitting.await.expect("accepted");
@@ -176,7 +184,7 @@ pub(crate) async fn a_caller_that_goes_away_as_it_submits_loses_nothing() {
     let engine = TestEngine::start(builder).await.expect("starts");
     let gate = engine.gate();
     for _ in 0..20 {
-        asked.is_given(&mut Box::pin(gate.run(script("exit 0")))).await;
+        drop(asked.given(&gate, "exit 0").await);
     }
     let open = async {
         loop {
