@@ -44,18 +44,19 @@ pub(super) fn request_text(run: &Run) -> Zeroizing<String> {
 /// A strategy as it always was, and what has been added to strategies since where it is used.
 fn strategy(strategy: &Strategy) -> Value {
     let Strategy { parallel, batch, max_failures, order, ranks, failover, skip_unreachable } = strategy;
-    let mut text = json!({"parallel": parallel, "batch": batch, "max_failures": max_failures, "order": order});
+    let always = [
+        ("parallel", json!(parallel)),
+        ("batch", json!(batch)),
+        ("max_failures", json!(max_failures)),
+        ("order", json!(order)),
+    ];
     let added = [
         ("ranks", json!(ranks), !ranks.is_empty()),
         ("failover", json!(failover), *failover),
         ("skip_unreachable", json!(skip_unreachable), *skip_unreachable),
     ];
-    for (name, value, is_used) in added {
-        if is_used {
-            text[name] = value;
-        }
-    }
-    text
+    let used = added.into_iter().filter(|(.., is_used)| *is_used).map(|(name, value, _)| (name, value));
+    always.into_iter().chain(used).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 impl Shared {
