@@ -86,7 +86,10 @@ mod tests {
         const LONG: View =
             View { plural: "things", name: "name", columns: &[Column::new("targets", "/targets", Kind::Long)] };
         let item = json!({"targets": "ä".repeat(61)});
-        assert_eq!(rows(&LONG, &[item.clone()], false, Paint(false)), format!("TARGETS\n{}…\n", "ä".repeat(60)));
+        assert_eq!(
+            rows(&LONG, std::slice::from_ref(&item), false, Paint(false)),
+            format!("TARGETS\n{}…\n", "ä".repeat(60))
+        );
         assert_eq!(card(&LONG, &item, Paint(false)), format!("targets  {}\n", "ä".repeat(61)));
     }
 
