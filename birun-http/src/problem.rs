@@ -91,6 +91,7 @@ const fn known_status(code: ErrorCode) -> Option<StatusCode> {
         | ErrorCode::PhaseTimeout
         | ErrorCode::ProtocolError
         | ErrorCode::SpawnFailed
+        | ErrorCode::ServerDeleted
         | ErrorCode::LinkLost => StatusCode::BAD_GATEWAY,
         ErrorCode::Unavailable
         | ErrorCode::Locked

@@ -32,6 +32,13 @@ pub(crate) struct StepView {
     pub(crate) finished_at: Option<DateTime<Utc>>,
 }
 
+impl StepView {
+    /// Whether nobody knows if its work was done: to do it again may do it twice.
+    pub(crate) fn may_have_done_it(&self) -> bool {
+        self.status == "lost" || self.kill.as_ref().is_some_and(|kill| kill.result == "unconfirmed")
+    }
+}
+
 /// What became of killed processes.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub(crate) struct Kill {

@@ -31,7 +31,8 @@ pub(crate) fn header(board: &Board) -> String {
         parts.push(board.text("targets").unwrap_or_default().to_owned());
     } else {
         parts.push(format!("{total} targets"));
-        parts.extend(widths(&board.execution, total));
+        // What is skipped before anything runs was left out.
+        parts.extend(widths(&board.execution, total - board.count("skipped")));
     }
     visible(&parts.join(" · ")).into_owned()
 }
@@ -188,10 +189,14 @@ fn retry_hint(board: &Board) -> Option<String> {
         return None;
     }
     let again = format!("birun execution retry {}", board.short_id());
-    if board.text("reason") == Some("target_lost") {
-        let lost = board.steps().find(|step| step.reason.as_deref() != Some("target_lost") && !step.succeeded());
-        let lost = lost.map(|step| step.target.as_str()).unwrap_or_default();
-        return Some(format!("look whether {lost} has done it; if not, try all of them with  {again}"));
+    let again = match board.total() {
+        1 => again,
+        _ if board.text("reason") == Some("target_lost") => again,
+        _ => format!("{again} --failed-only"),
+    };
+    if let Some(unseen) = board.steps().find(|step| step.may_have_done_it()) {
+        let target = &unseen.target;
+        return Some(format!("look first whether it was done on {target}, or still runs there; again with  {again}"));
     }
     if board.total() == 1 {
         // Whoever had it cancelled knows what to do.
@@ -199,7 +204,7 @@ fn retry_hint(board: &Board) -> Option<String> {
     }
     let what = if unsuccessful == 1 { "target" } else { "targets" };
     let done = if board.status() == "cancelled" { "unfinished" } else { "failed" };
-    Some(format!("retry the {done} {what} with  {again} --failed-only"))
+    Some(format!("retry the {done} {what} with  {again}"))
 }
 
 /// What can be done about processes whose end nobody saw.
@@ -302,7 +307,8 @@ mod tests {
         execution.execution["strategy"] = json!({"parallel": 10, "failover": true});
         assert_eq!(header(&execution), "execution 7d20c1a9 · disk-report v7 · 2 targets · failover");
         assert_eq!(marks(&execution, PLAIN), ["✖ db-1 lost   − db-2 skipped: target lost"]);
-        let expected = "look whether db-1 has done it; if not, try all of them with  birun execution retry 7d20c1a9";
+        let expected =
+            "look first whether it was done on db-1, or still runs there; again with  birun execution retry 7d20c1a9";
         assert_eq!(hints(&execution), [expected]);
     }
 

@@ -364,7 +364,7 @@ async fn silent_end() {
         5,
         "execution <id> · true · web-1\n\
          lost: 127.0.0.1:<port>: the channel was closed without an exit status (<time>)\n\
-         hint: retry it with  birun execution retry <id>\n",
+         hint: look first whether it was done on web-1, or still runs there; again with  birun execution retry <id>\n",
     );
 }
 

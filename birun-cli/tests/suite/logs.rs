@@ -56,7 +56,10 @@ fn orphan() {
     let told: String = told.split_inclusive('\n').filter(|line| !line.starts_with("queued: ")).collect();
     assert_eq!(
         normal(&told, &home),
-        format!("running: {GONE}\nlost: its worker died while it ran (<time>)\n{RETRY}"),
+        format!(
+            "running: {GONE}\nlost: its worker died while it ran (<time>)\nhint: look first whether it was done on \
+             local, or still runs there; again with  birun execution retry <id>\n"
+        ),
         "whoever follows sees the end too"
     );
     until("the end of the script", || (!lives(&pid)).then_some(()));

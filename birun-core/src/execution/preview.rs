@@ -6,7 +6,7 @@ use crate::inventory::TargetName;
 /// What a run would do: its targets, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preview {
-    /// The targets, in the order in which they would be taken.
+    /// The targets, in the order in which they would be taken; those that would be left out come last.
     pub targets: Vec<PlannedTarget>,
     /// Most of them at once.
     pub width: usize,
@@ -19,8 +19,8 @@ pub struct Preview {
 pub struct PlannedTarget {
     /// Its name.
     pub name: TargetName,
-    /// The batch that it is in, from 1.
-    pub batch: usize,
+    /// The batch that it is in, from 1; `None` if it would be left out.
+    pub batch: Option<usize>,
     /// Why it would be left out, if it would.
     pub left_out: Option<Reason>,
 }
@@ -30,12 +30,11 @@ impl Preview {
         let targets: Vec<_> = targets.collect();
         let taken = targets.iter().filter(|(_, left_out)| left_out.is_none()).count();
         let size = strategy.batch_size(taken, targets.len());
-        let planned = targets.into_iter().zip(0..);
-        let targets: Vec<PlannedTarget> = planned
-            .map(|((name, left_out), place)| PlannedTarget { name, batch: place / size + 1, left_out })
-            .collect();
-        let batches = targets.last().map_or(0, |target| target.batch);
-        Self { targets, width: strategy.width(), batches }
+        let planned = targets.into_iter().zip(0..).map(|((name, left_out), place)| {
+            let batch = left_out.is_none().then(|| place / size + 1);
+            PlannedTarget { name, batch, left_out }
+        });
+        Self { targets: planned.collect(), width: strategy.width().min(taken), batches: taken.div_ceil(size) }
     }
 
     /// How many targets would be left out.
@@ -62,7 +61,7 @@ mod tests {
             (5, Some(Amount::Percent(40)), vec![1, 1, 2, 2, 3]),
         ] {
             let preview = preview(count, batch);
-            assert_eq!(preview.targets.iter().map(|target| target.batch).collect::<Vec<_>>(), expected);
+            assert_eq!(preview.targets.iter().filter_map(|target| target.batch).collect::<Vec<_>>(), expected);
             assert_eq!(preview.batches, *expected.last().unwrap());
         }
     }

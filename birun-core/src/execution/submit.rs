@@ -169,7 +169,7 @@ impl Gate {
             name: step.target,
             server: step.server_id,
         });
-        Ok(places.collect())
+        Ok(left_out_last(places.collect()))
     }
 
     async fn prepare(&self, scope: &Scope, run: &Run) -> Result<Prepared> {
@@ -481,14 +481,20 @@ fn arranged(mut targets: Vec<Resolved>, strategy: &Strategy, id: ExecutionId) ->
             <[u8; 32]>::from(hash.finalize())
         }),
     }
-    // This sort keeps the order within each rank.
+    // This sort keeps the order within each rank, and the one below all of it.
     targets.sort_by_key(|target| strategy.rank(target.server.as_ref().map_or(&[], |server| &server.tags)));
     let places = targets.into_iter().map(|target| Destination {
         left_out: target.server.as_ref().filter(|server| server.maintenance).map(|_| Reason::Maintenance),
         name: target.name,
         server: target.server.map(|server| server.id),
     });
-    places.collect()
+    left_out_last(places.collect())
+}
+
+/// Those that are left out take no place in a batch.
+fn left_out_last(mut places: Vec<Destination>) -> Vec<Destination> {
+    places.sort_by_key(|place| place.left_out.is_some());
+    places
 }
 
 /// An execution must have something to do.

@@ -35,7 +35,7 @@ pub(crate) async fn a_server_in_maintenance_is_left_out_and_no_failure() {
     let run = gate.run(on_fleet("exit 0", strategy)).await.expect("accepted");
     let ended = run.outcome().await.expect("ends").execution;
     assert_eq!((ended.status, ended.counts.succeeded, ended.counts.skipped), (ExecutionStatus::Succeeded, 2, 1));
-    let left_out = &steps(&gate, &run).await[1];
+    let left_out = &steps(&gate, &run).await[2];
     assert_eq!((left_out.target.to_string().as_str(), left_out.status), ("web-0001", StepStatus::Skipped));
     assert_eq!((left_out.reason, left_out.finished_at), (Some(Reason::Maintenance), Some(ended.created_at)));
     maintain(&gate, "web-0001", false).await;
@@ -105,7 +105,7 @@ pub(crate) async fn with_failover_the_rest_is_skipped_after_the_first_success() 
 pub(crate) async fn a_preview_checks_like_a_run_and_starts_nothing() {
     let (fake, engine) = fleet(3).await;
     let gate = engine.gate();
-    maintain(&gate, "web-0002", true).await;
+    maintain(&gate, "web-0001", true).await;
     let strategy = Strategy { parallel: 7, batch: Some(Amount::Count(2)), ..Strategy::default() };
     let planned = |number: usize, batch, left_out| PlannedTarget {
         name: format!("web-{number:04}").parse().expect("a name"),
@@ -113,14 +113,18 @@ pub(crate) async fn a_preview_checks_like_a_run_and_starts_nothing() {
         left_out,
     };
     let expected = Preview {
-        targets: vec![planned(0, 1, None), planned(1, 1, None), planned(2, 2, Some(Reason::Maintenance))],
-        width: 7,
-        batches: 2,
+        targets: vec![
+            planned(0, Some(1), None),
+            planned(2, Some(1), None),
+            planned(1, None, Some(Reason::Maintenance)),
+        ],
+        width: 2,
+        batches: 1,
     };
     assert_eq!(preview(&gate, &on_fleet("exit 0", strategy)).await, expected);
     for (run, code) in [
         (script("exit 0").on("tag:none"), ErrorCode::NoTargetMatched),
-        (script("exit 0").on("web-0002"), ErrorCode::Conflict),
+        (script("exit 0").on("web-0001"), ErrorCode::Conflict),
         (script("exit 0").on("web-0000").timeout(Duration::ZERO), ErrorCode::Invalid),
         (script("exit 0").on("web-0000").param_value("T", ParamValue::Secret(Secret::new("x"))), ErrorCode::KeyMissing),
         (Run::script("nothing"), ErrorCode::NotFound),

@@ -8,7 +8,7 @@ use crate::schema::Word;
 /// What a run would do. Nothing was started.
 #[derive(Debug, Object)]
 pub(crate) struct Preview {
-    /// Its targets, in the order in which they would be taken.
+    /// Its targets, in the order in which they would be taken; those that would be left out come last.
     targets: Vec<PlannedTarget>,
     /// How many targets there are.
     total: usize,
@@ -25,8 +25,9 @@ pub(crate) struct Preview {
 pub(crate) struct PlannedTarget {
     /// `local`, or the name of a server.
     target: String,
-    /// The batch that it is in, from 1.
-    batch: usize,
+    /// The batch that it is in, from 1; `null` if it would be left out.
+    #[oai(nullable)]
+    batch: Option<usize>,
     /// Why it would be left out; `null` if it would not.
     #[oai(nullable)]
     left_out: Option<Word<execution::Reason>>,

@@ -196,7 +196,7 @@ async fn executions(api: &Api) {
     api.ended(&again).await;
     let preview = post("/api/v1/executions/preview").json(&json!({"kind": "command", "command": "exit 3"}));
     let target = json!({"target": "local", "batch": 1, "left_out": null});
-    let expected = json!({"targets": [target], "total": 1, "left_out": 0, "width": 10, "batches": 1});
+    let expected = json!({"targets": [target], "total": 1, "left_out": 0, "width": 1, "batches": 1});
     assert_eq!(api.expect(200, preview).await.json(), expected);
     let hanging =
         api.expect(202, post("/api/v1/executions").json(&json!({"kind": "command", "command": "hang"}))).await;
