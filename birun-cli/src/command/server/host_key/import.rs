@@ -17,7 +17,7 @@ use crate::ui::{Column, Kind, Ui, View};
 
 /// Record the keys that OpenSSH's file of known hosts holds for servers that are here.
 ///
-/// Plain, hashed and [host]:port names and patterns are understood. Keys are approved, those marked
+/// Names may be plain, hashed, patterns, or have a port. Keys are approved, those marked
 /// @revoked are revoked; what was decided here before stays. Lines marked @cert-authority are skipped.
 #[derive(Debug, Args)]
 pub(crate) struct ImportHostKeys {
