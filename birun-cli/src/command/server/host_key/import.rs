@@ -18,7 +18,8 @@ use crate::ui::{Column, Kind, Ui, View};
 /// Record the keys that OpenSSH's file of known hosts holds for servers that are here.
 ///
 /// Names may be plain, hashed, patterns, or have a port. Keys are approved, those marked
-/// @revoked are revoked; what was decided here before stays. Lines marked @cert-authority are skipped.
+/// @revoked are revoked, also where they were approved; no key takes the place of an approved one. Lines
+/// marked @cert-authority are skipped.
 #[derive(Debug, Args)]
 pub(crate) struct ImportHostKeys {
     /// The file, often ~/.ssh/known_hosts; - is stdin.
