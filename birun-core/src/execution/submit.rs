@@ -57,7 +57,7 @@ impl Gate {
     /// # Errors
     /// `not_found` for the script; `no_target_matched`; `unknown_parameter`, `missing_parameter`,
     /// `invalid`, `too_large`; `not_registered`; `rate_limited` when too much is queued;
-    /// `conflict` for an idempotency key that was used for something else.
+    /// `conflict` for an idempotency key that was used for something else, or if every target is in maintenance.
     pub async fn run(&self, run: Run) -> Result<RunHandle> {
         let scope = self.authorize(run.permission()).await?;
         let idempotency = run.idempotency_key.clone().map(|key| (key, self.shared.fingerprint(&request_text(&run))));
@@ -120,8 +120,8 @@ impl Gate {
     /// is `unreachable`, with the error `server_deleted`.
     ///
     /// # Errors
-    /// `not_found`; `conflict` if it has not ended, if there is nothing to run again, or for an idempotency key
-    /// that was used for something else.
+    /// `not_found`; `conflict` if it has not ended, if there is nothing to run again, if every target is in
+    /// maintenance, or for an idempotency key that was used for something else.
     pub async fn retry(&self, selector: &Selector, options: RetryOptions) -> Result<RunHandle> {
         let scope = self.authorize(Permission::ExecutionRun).await?;
         let old = self.shared.store.execution(&scope, selector).await?;
