@@ -9,7 +9,7 @@ use birun_core::execution::{
 };
 use birun_core::identity::ActorKind;
 use birun_core::inventory::{CredentialKind, HostKeyOrigin, HostKeyPolicy, HostKeyStatus, ImportStatus};
-use birun_core::script::{LostPolicy, OutputPolicy, ParamKind};
+use birun_core::script::{LostPolicy, OutputPolicy, ParamKind, RunMode};
 use birun_core::{Error, ErrorCode};
 use chrono::{DateTime, SecondsFormat, Utc};
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
@@ -202,6 +202,7 @@ vocabularies! {
     HostKeyStatus, "HostKeyStatus", "Whether a recorded key is trusted.";
     ImportStatus, "ImportStatus", "What became of a server that was to be imported.";
     LostPolicy, "LostPolicy", "What happens to a step that was in flight when its worker died: it ends `lost`, or is tried again.";
+    RunMode, "RunMode", "How a program on a server hangs together with birun: it ends with its connection, or runs by itself.";
     Order, "Order", "In which order targets are taken.";
     OutputPolicy, "OutputPolicy", "What happens when a step writes more than is kept: the middle is cut out and marked, or the step fails.";
     ParamKind, "ParameterType", "The type of a parameter.";

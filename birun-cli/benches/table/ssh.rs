@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use birun_core::execution::{Ending, Executor as _, OutputSender, ServerTarget, Stop, Target, Waits, Work, WorkIo};
 use birun_core::id::{ExecutionId, ServerId, StepId};
 use birun_core::inventory::HostKeyPolicy;
-use birun_core::script::{Content, EnvName, Interpreter};
+use birun_core::script::{Content, EnvName, Interpreter, RunMode};
 use birun_core::vault::Secret;
 use birun_exec::SshExecutor;
 use birun_exec::testing::{Notes, Sshd, exec_text};
@@ -84,6 +84,7 @@ fn work(target: &Arc<ServerTarget>) -> Outcome<Work> {
         interpreter: Interpreter::Sh,
         env: env.collect::<Result<_, birun_core::Error>>()?,
         grace: Duration::from_secs(5),
+        mode: RunMode::Attached,
     })
 }
 

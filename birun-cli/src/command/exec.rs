@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use birun_core::script::RunMode;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -41,6 +42,11 @@ pub(crate) struct ExecArgs {
     #[arg(long, value_name = "TIME", value_parser = input::duration)]
     timeout: Option<Duration>,
 
+    /// How it runs on servers: ended with its connection (attached), or by itself, to be found again
+    /// after a lost connection or worker (detached).
+    #[arg(long, value_name = "MODE", value_parser = input::one_of(RunMode::ALL, RunMode::as_str))]
+    mode: Option<String>,
+
     /// Accept the run only once under this key, however often it is sent.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
@@ -71,6 +77,9 @@ fn request(args: &ExecArgs, params: &Value) -> Request {
     }
     if let Some(timeout) = args.timeout {
         put(&mut body, "timeout", json!(birun_core::duration::format(timeout)));
+    }
+    if let Some(mode) = &args.mode {
+        put(&mut body, "mode", json!(mode));
     }
     let mut request = Request::post(["executions"], body);
     if let Some(key) = &args.idempotency_key {

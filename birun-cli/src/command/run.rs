@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use birun_core::script::ParamKind;
+use birun_core::script::{ParamKind, RunMode};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -49,6 +49,11 @@ pub(crate) struct RunArgs {
     /// Limit of the whole run.
     #[arg(long, value_name = "TIME", value_parser = input::duration)]
     timeout: Option<Duration>,
+
+    /// How it runs on servers: ended with its connection (attached), or by itself, to be found again
+    /// after a lost connection or worker (detached). What a stored script says, if not given.
+    #[arg(long, value_name = "MODE", value_parser = input::one_of(RunMode::ALL, RunMode::as_str))]
+    mode: Option<String>,
 
     /// Accept the run only once under this key, however often it is sent.
     #[arg(long, value_name = "KEY")]
@@ -100,6 +105,7 @@ fn request(args: &RunArgs, subject: &Subject, params: Value) -> Request {
     put("targets", args.on.as_deref().map(Value::from));
     put("strategy", args.strategy.body());
     put("timeout", args.timeout.map(|timeout| json!(birun_core::duration::format(timeout))));
+    put("mode", args.mode.as_deref().map(Value::from));
     match subject {
         Subject::Stored(name) => {
             put("script_id", Some(json!(name)));

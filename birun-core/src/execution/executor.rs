@@ -17,7 +17,7 @@ use crate::execution::place::Waits;
 use crate::id::{ExecutionId, ServerId, StepId};
 use crate::inventory::{HostKey, HostKeyPolicy, OfferedKey, OpenCredential, Verdict};
 use crate::name::Name;
-use crate::script::{Content, EnvName, Interpreter};
+use crate::script::{Content, EnvName, Interpreter, RunMode};
 use crate::text_enum::text_enum;
 use crate::vault::Secret;
 
@@ -59,6 +59,28 @@ pub trait Executor: Debug + Send + Sync + 'static {
     ///
     /// Calling it again, or for work that never began, does no harm and answers [`Kill::Gone`].
     async fn kill(&self, target: &Target, handle: &Handle, grace: Duration) -> Kill;
+
+    /// Whether it can run work in [`RunMode::Detached`]: then [`adopt`](Executor::adopt) and
+    /// [`forget`](Executor::forget) do what they say. Default: no.
+    fn detaches(&self) -> bool {
+        false
+    }
+
+    /// Takes up detached work that runs, or has ended, since an earlier [`run`](Executor::run) in this
+    /// or another process, and goes on like it: output from the given places on, then the ending.
+    ///
+    /// [`Ending::Lost`] says that the work is not to be found, and why. Whatever the work was once
+    /// started with is not needed any more: of `work`, only its ids, its target and its grace count.
+    async fn adopt(&self, work: Work, io: WorkIo, from: Resume) -> Ending {
+        let _none_of_it = (work, io, from);
+        Ending::Lost { fault: LinkFault::RunDirectoryGone, detail: format!("`{}` keeps no detached work", self.name()) }
+    }
+
+    /// Removes what is kept of detached work whose end is journalled. What cannot be reached is left to
+    /// remove itself some days later.
+    async fn forget(&self, target: &Target, handle: &Handle) {
+        let _nothing_is_kept = (target, handle);
+    }
 
     /// Tries to reach the target, stage by stage, and runs nothing but a no-op there.
     async fn probe(&self, target: &Target, trust: Arc<dyn HostTrust>) -> Probe;
@@ -121,6 +143,19 @@ pub struct Work {
     pub env: Vec<(EnvName, Secret)>,
     /// Time between TERM and KILL.
     pub grace: Duration,
+    /// Whether it is to outlive the connection.
+    pub mode: RunMode,
+}
+
+/// Where detached work is taken up again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Resume {
+    /// The first byte of its standard output that is wanted.
+    pub stdout: u64,
+    /// The first byte of its standard error that is wanted.
+    pub stderr: u64,
+    /// How long ago it was started.
+    pub age: Duration,
 }
 
 /// What connects a piece of work with the engine while it runs.
@@ -147,9 +182,11 @@ pub trait HostTrust: Debug + Send + Sync + 'static {
     async fn note(&self, server: &ServerTarget, offered: &OfferedKey, verdict: &Verdict) -> Result<()>;
 }
 
-/// The two ways to ask running work to stop.
+/// The ways to ask running work to stop, or to be left alone.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
+    /// Leave it running where it is detached: answer [`Ending::Left`], soon. Nothing else heeds it.
+    pub leave: CancellationToken,
     /// TERM, grace, KILL.
     pub gracefully: CancellationToken,
     /// KILL at once. Fires only after `gracefully`.
@@ -250,6 +287,8 @@ pub enum Ending {
         /// What became of its processes.
         kill: Kill,
     },
+    /// It runs on and was left, because `stop.leave` fired: someone else adopts it.
+    Left,
 }
 
 /// What broke between birun and a running program.
@@ -259,6 +298,10 @@ pub enum LinkFault {
     LinkLost,
     /// Nothing, but the peer closed the channel without telling an exit status.
     NoExitStatus,
+    /// The server was started again since the work began.
+    HostRebooted,
+    /// What the server kept of detached work is gone.
+    RunDirectoryGone,
 }
 
 text_enum! {

@@ -30,7 +30,7 @@ pub(super) fn request_text(run: &Run) -> Zeroizing<String> {
         })
         .collect();
     let timeout = run.timeout.map(|timeout| timeout.as_millis().to_string());
-    let request = json!({
+    let mut request = json!({
         "what": what,
         "targets": run.targets,
         "params": params,
@@ -38,6 +38,9 @@ pub(super) fn request_text(run: &Run) -> Zeroizing<String> {
         "timeout": timeout,
         "settings": run.settings,
     });
+    if let (Some(mode), Some(request)) = (run.mode, request.as_object_mut()) {
+        request.insert("mode".to_owned(), json!(mode));
+    }
     Zeroizing::new(request.to_string())
 }
 

@@ -30,8 +30,8 @@ mod submit;
 pub(crate) mod worker;
 
 pub use executor::{
-    Ending, Executor, Handle, Kill, LinkFault, OutputClosed, OutputSender, Probe, ProbeStage, ServerTarget, Stage,
-    StageStatus, Stop, Target, Work, WorkIo,
+    Ending, Executor, Handle, Kill, LinkFault, OutputClosed, OutputSender, Probe, ProbeStage, Resume, ServerTarget,
+    Stage, StageStatus, Stop, Target, Work, WorkIo,
 };
 pub use follow::{FollowFrom, RunEvent, RunHandle, RunOutcome};
 pub use job::{Job, JobContext};

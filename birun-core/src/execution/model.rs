@@ -114,6 +114,10 @@ text_enum! {
         LinkLost = "link_lost",
         /// The target closed the channel without an exit status.
         NoExitStatus = "no_exit_status",
+        /// The server was started again while a detached program ran there.
+        HostRebooted = "host_rebooted",
+        /// What the server kept of a detached program is gone.
+        RunDirectoryGone = "run_directory_gone",
         /// It was started too often without an end.
         AttemptsExhausted = "attempts_exhausted",
         /// The target could not be reached.

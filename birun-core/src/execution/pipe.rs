@@ -9,6 +9,7 @@ mod cut;
 mod queue;
 mod step;
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,7 +22,7 @@ pub(super) use self::step::StepInput;
 use crate::clock::Clock;
 use crate::execution::leftover::said;
 use crate::execution::log::LogWriter;
-use crate::execution::{Lease, LogStore, OutputClosed, OutputSender};
+use crate::execution::{Lease, LogStore, OutputClosed, OutputSender, Record, Stream};
 use crate::milestone;
 use crate::script::OutputLimit;
 use crate::store::{StoreError, StoreResult};
@@ -55,6 +56,34 @@ pub(crate) struct StepOutput {
     pub(crate) limit_hit: bool,
 }
 
+/// What the log holds of a step's output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Where each stream ends, in bytes before masking.
+    ends: BTreeMap<Stream, u64>,
+    /// Bytes of payload, birun's own remarks not counted.
+    shown: u64,
+}
+
+impl Written {
+    pub(crate) fn add(&mut self, record: &Record) {
+        if record.stream != Stream::System {
+            self.ends.insert(record.stream, record.raw_end);
+            self.shown += record.payload.len() as u64;
+        }
+    }
+
+    /// Bytes that the process wrote, as far as they are in the log.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.ends.values().sum()
+    }
+
+    /// Where to take up a stream again: a little before its end, for what the masker must know.
+    pub(crate) fn resume(&self, stream: Stream) -> u64 {
+        self.ends.get(&stream).map_or(0, |end| end.saturating_sub(SecretSet::CONTEXT as u64))
+    }
+}
+
 impl OutputPipe {
     /// A pipe into the log of the lease's execution and epoch.
     pub(crate) fn new(
@@ -83,9 +112,24 @@ impl OutputPipe {
 
     /// The two ends of a step's output: for the executor, and for the step's owner.
     pub(crate) fn step(&self, ordinal: u32, limit: OutputLimit) -> (OutputSender, StepTap) {
+        self.step_after(ordinal, limit, &Written::default())
+    }
+
+    /// The same for a step that goes on with output of which a part is in the log: its streams are to be
+    /// sent from [`Written::resume`] on.
+    pub(crate) fn step_after(&self, ordinal: u32, limit: OutputLimit, written: &Written) -> (OutputSender, StepTap) {
         let Some(shared) = &self.0 else { return (OutputSender::channel(1).0, StepTap(None)) };
-        let input = Arc::new(StepInput::new(Arc::clone(shared), ordinal, limit));
+        let input = Arc::new(StepInput::new(Arc::clone(shared), ordinal, limit, written));
         (OutputSender::pipe(Arc::clone(&input)), StepTap(Some(input)))
+    }
+
+    /// Opens the log, before there is anything to write: from then on, what the log holds of earlier
+    /// epochs does not change any more.
+    pub(crate) async fn open_log(&self) -> StoreResult<()> {
+        match &self.0 {
+            Some(shared) => shared.sync().await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -113,6 +157,15 @@ impl StepTap {
         match self.0 {
             Some(input) => input.finish().await,
             None => (StepOutput::default(), Ok(())),
+        }
+    }
+
+    /// Takes nothing more, and makes what was taken survive a crash, for whoever goes on with this
+    /// output later: what was held back stays so.
+    pub(crate) async fn leave(self) -> StoreResult<()> {
+        match self.0 {
+            Some(input) => input.leave().await,
+            None => Ok(()),
         }
     }
 }

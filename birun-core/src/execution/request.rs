@@ -8,7 +8,7 @@ use crate::execution::Strategy;
 use crate::id::Selector;
 use crate::identity::Permission;
 use crate::inventory::TargetExpr;
-use crate::script::{Content, EnvName, Interpreter, ParamValue, RunSettings};
+use crate::script::{Content, EnvName, Interpreter, ParamValue, RunMode, RunSettings};
 
 /// Something to be run. Made by [`Run::script`], [`Run::content`], [`Run::command`] or [`Run::job`],
 /// handed to [`Gate::run`](crate::Gate::run).
@@ -20,6 +20,7 @@ pub struct Run {
     pub(crate) strategy: Strategy,
     pub(crate) timeout: Option<Duration>,
     pub(crate) settings: Option<RunSettings>,
+    pub(crate) mode: Option<RunMode>,
     pub(crate) idempotency_key: Option<String>,
 }
 
@@ -49,6 +50,7 @@ impl Run {
             strategy: Strategy::default(),
             timeout: None,
             settings: None,
+            mode: None,
             idempotency_key: None,
         }
     }
@@ -122,6 +124,13 @@ impl Run {
     #[must_use]
     pub fn settings(mut self, settings: RunSettings) -> Self {
         self.settings = Some(settings);
+        self
+    }
+
+    /// How the program hangs together with birun, whatever the settings say.
+    #[must_use]
+    pub const fn mode(mut self, mode: RunMode) -> Self {
+        self.mode = Some(mode);
         self
     }
 

@@ -20,23 +20,26 @@ use crate::execution::executor::{HostTrust, ServerTarget};
 use crate::execution::halt::Halt;
 use crate::execution::journal::{Cut, Entry, Journal, Pauses};
 use crate::execution::leftover::Leftover;
-use crate::execution::pipe::OutputPipe;
+use crate::execution::pipe::{OutputPipe, Written};
 use crate::execution::state::{Outcome, Progress, judge_orphan, until};
-use crate::execution::step::{Attempt, Finished, Task, attempt};
+use crate::execution::step::{Attempt, Attempted, Finished, Task, attempt};
 use crate::execution::worker::Signals;
 use crate::execution::{
-    Claimed, Ending, Execution, Executor, Finish, Kill, LogCursor, LogStore, Program, Reason, Step, StepEnd, StepNote,
+    Claimed, Ending, Execution, Executor, Finish, Kill, LogCursor, Program, Reason, Resume, Step, StepEnd, StepNote,
     StepStart, StepStatus, Stream, Target, metrics,
 };
 use crate::gate::Scope;
-use crate::id::{ExecutionId, ServerId, StepId};
+use crate::id::{ServerId, StepId};
 use crate::inventory::{EngineTrust, open_targets};
-use crate::script::{Content, EnvName, LostPolicy};
+use crate::milestone;
+use crate::script::{Content, EnvName, LostPolicy, RunMode};
 use crate::store::StoreResult;
 use crate::vault::{Secret, SecretSet};
 
 /// Payload that is read at once from the log of a dead worker.
 const READ_BYTES: usize = 1024 * 1024;
+/// What targets keep of ended steps is removed within this time, or some days later.
+const FORGET_LIMIT: Duration = Duration::from_secs(10);
 /// A wait longer than this gives the execution back and holds no worker.
 const PARK_AFTER: TimeDelta = TimeDelta::seconds(5);
 /// The longest time that a stopped step may take by its own settings.
@@ -66,6 +69,7 @@ pub(crate) async fn drive(shared: Arc<Shared>, claimed: Claimed, signals: Signal
             runner.give_up(&error.into()).await;
         }
     }
+    runner.forget_all().await;
 }
 
 /// Lets go of an execution whose steps another worker would run again, before that can take it over.
@@ -87,7 +91,11 @@ struct Runner {
     halt: Halt,
     pipe: OutputPipe,
     means: Means,
-    running: JoinSet<Finished>,
+    running: JoinSet<Attempted>,
+    /// What targets keep of detached steps, until their end is journalled.
+    kept: HashMap<StepId, Leftover>,
+    /// The removal of what they kept.
+    forgetting: JoinSet<()>,
     /// What attempts wait for, as they tell it.
     notes: (UnboundedSender<StepNote>, UnboundedReceiver<StepNote>),
     /// What ended and could not be written down.
@@ -126,6 +134,8 @@ impl Runner {
             pipe: OutputPipe::closed(),
             means: Means::default(),
             running: JoinSet::new(),
+            kept: HashMap::new(),
+            forgetting: JoinSet::new(),
             notes: unbounded_channel(),
             unwritten: Vec::new(),
             handing_back: false,
@@ -147,7 +157,7 @@ impl Runner {
         if self.handing_back && prepared.is_err() {
             return self.settle().await;
         }
-        self.recover().await?;
+        self.recover(prepared.is_ok()).await?;
         if let Err(error) = prepared
             && !self.progress.is_closed()
         {
@@ -216,43 +226,110 @@ impl Runner {
         )
     }
 
-    /// Kills what steps of a dead worker left running, and ends those steps.
-    async fn recover(&mut self) -> Result<(), Cut> {
+    /// Goes on with what earlier workers left running: takes up again what is detached, kills the rest
+    /// and ends those steps.
+    async fn recover(&mut self, prepared: bool) -> Result<(), Cut> {
         let orphans: Vec<Step> =
             self.progress.steps().iter().filter(|step| step.status == StepStatus::Running).cloned().collect();
         if orphans.is_empty() {
             return Ok(());
         }
-        let grace = self.execution.plan.settings.grace();
-        let kills = join_all(orphans.iter().map(|step| self.kill_orphan(step, grace))).await;
-        let written = self.bytes_written(&orphans).await;
+        let exhausted = self.execution.reason == Some(Reason::AttemptsExhausted);
+        let (detached, orphans): (Vec<Step>, Vec<Step>) =
+            orphans.into_iter().partition(|step| prepared && !exhausted && self.can_adopt(step));
+        self.adopt(detached).await?;
+        self.end_orphans(orphans).await
+    }
+
+    /// Kills what steps of a dead worker left running, and ends those steps.
+    async fn end_orphans(&mut self, orphans: Vec<Step>) -> Result<(), Cut> {
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        let kept = orphans.iter().filter(|step| self.can_adopt(step));
+        let kept: Vec<_> = kept.filter_map(|step| Some((step.id, self.leftover(step)?.ok()?))).collect();
+        self.kept.extend(kept);
+        let kills = join_all(orphans.iter().map(|step| self.kill_orphan(step))).await;
+        let written = self.written(&orphans).await.unwrap_or_else(|error| {
+            tracing::warn!(execution = %self.execution.id, %error, "the output of a dead worker's steps cannot be counted");
+            HashMap::new()
+        });
         let now = self.shared.clock.now();
         let ends = orphans.iter().zip(kills).map(|(step, kill)| {
             let outcome = self.masked(judge_orphan(kill));
-            let output_bytes = written.get(&step.ordinal).copied().unwrap_or_default();
+            let output_bytes = written.get(&step.ordinal).map(Written::bytes).unwrap_or_default();
             (outcome.clone(), StepEnd { output_bytes, ..outcome.end(step.id, now) })
         });
-        self.journal_ends(ends.collect()).await
+        let ends = ends.collect();
+        self.journal_ends(ends).await
     }
 
-    /// How much output of these steps is in the log: all that is known of what they wrote.
-    async fn bytes_written(&self, steps: &[Step]) -> HashMap<u32, u64> {
-        let ordinals: BTreeSet<u32> = steps.iter().map(|step| step.ordinal).collect();
-        let read = raw_ends(self.shared.store.logs().as_ref(), self.execution.id, &ordinals).await;
-        read.unwrap_or_else(|error| {
-            tracing::warn!(execution = %self.execution.id, %error, "the output of a dead worker's steps cannot be counted");
-            HashMap::new()
-        })
+    fn can_adopt(&self, step: &Step) -> bool {
+        let detached = self.execution.plan.settings.mode == RunMode::Detached;
+        detached && self.reach(step).is_ok_and(|(executor, _)| executor.detaches())
     }
 
-    async fn kill_orphan(&self, step: &Step, grace: Duration) -> Option<Kill> {
-        let handle = step.handle.clone()?;
-        Some(match self.reach(step) {
-            Ok((executor, target)) => Leftover { executor, target, handle, grace }.kill(&self.halt).await,
+    /// Takes up steps that run by themselves: their output from the place on that the log has.
+    async fn adopt(&mut self, steps: Vec<Step>) -> Result<(), Cut> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        // What an earlier worker may still write does not count from here on.
+        self.pipe.open_log().await.map_err(Cut::Broken)?;
+        let written = self.written(&steps).await.map_err(Cut::Broken)?;
+        for step in steps {
+            milestone::reach("adopt.before");
+            let written = written.get(&step.ordinal).cloned().unwrap_or_default();
+            let settings = &self.execution.plan.settings;
+            let age = step.started_at.and_then(|at| (self.shared.clock.now() - at).to_std().ok()).unwrap_or_default();
+            let (stdout, stderr) = (written.resume(Stream::Stdout), written.resume(Stream::Stderr));
+            let task = self.task(&step).taken_up(Resume { stdout, stderr, age });
+            let limit = settings.attempt_timeout().map(|limit| limit.saturating_sub(age));
+            let output = self.pipe.step_after(step.ordinal, settings.output, &written);
+            self.begin(Attempt { step: step.id, task, output, remark: None, limit, notes: self.notes.0.clone() });
+        }
+        Ok(())
+    }
+
+    /// What the log holds of these steps.
+    async fn written(&self, steps: &[Step]) -> StoreResult<HashMap<u32, Written>> {
+        let mut written: HashMap<u32, Written> = steps.iter().map(|step| (step.ordinal, Written::default())).collect();
+        let mut reader = self.shared.store.logs().reader(self.execution.id, LogCursor::default()).await?;
+        loop {
+            let records = reader.next(READ_BYTES).await?;
+            if records.is_empty() {
+                return Ok(written);
+            }
+            for record in &records {
+                if let Some(written) = written.get_mut(&record.step) {
+                    written.add(record);
+                }
+            }
+        }
+    }
+
+    /// Lets targets remove what they kept of ended steps; does not wait for those that do not answer.
+    async fn forget_all(&mut self) {
+        tokio::select! {
+            () = async { while self.forgetting.join_next().await.is_some() {} } => {}
+            () = self.shared.clock.sleep(FORGET_LIMIT) => {}
+        }
+    }
+
+    async fn kill_orphan(&self, step: &Step) -> Option<Kill> {
+        Some(match self.leftover(step)? {
+            Ok(leftover) => leftover.kill(&self.halt).await,
             Err(why) => {
                 Kill::Unconfirmed { detail: format!("{why}; run on {}:  {}", step.target, kill_by_hand(step.id)) }
             }
         })
+    }
+
+    /// What may be left of a step that an earlier worker started, and how to reach it.
+    fn leftover(&self, step: &Step) -> Option<Result<Leftover>> {
+        let handle = step.handle.clone()?;
+        let grace = self.execution.plan.settings.grace();
+        Some(self.reach(step).map(|(executor, target)| Leftover { executor, target, handle, grace }))
     }
 
     /// Ends an execution that cannot be driven on; nothing of it runs any more.
@@ -277,8 +354,9 @@ impl Runner {
     async fn give_up(&mut self, error: &Error) {
         self.progress.close(StepStatus::Failed, Reason::Internal);
         self.halt.signals.hand_back.cancel();
-        while let Some(finished) = self.running.join_next().await {
-            let ended: Vec<_> = joined(finished).into_iter().map(|done| self.end_of(done)).collect();
+        while let Some(attempted) = self.running.join_next().await {
+            let finished = self.without_left(joined(attempted).into_iter().collect());
+            let ended: Vec<_> = finished.into_iter().map(|done| self.end_of(done)).collect();
             let (ends, _) = self.follow_from(ended);
             self.unwritten.extend(ends);
         }
@@ -325,9 +403,13 @@ impl Runner {
         let settings = &self.execution.plan.settings;
         // Said once: the very first attempt of an execution has the ordinal 0.
         let remark = if ordinal == 0 { self.unmasked() } else { None };
-        let output = self.pipe.step(ordinal, settings.output);
-        let begun = Attempt { step, task, output, remark, notes: self.notes.0.clone() };
-        self.running.spawn(attempt(begun, settings, self.halt.clone()));
+        let (output, limit) = (self.pipe.step(ordinal, settings.output), settings.attempt_timeout());
+        self.begin(Attempt { step, task, output, remark, limit, notes: self.notes.0.clone() });
+    }
+
+    fn begin(&mut self, begun: Attempt) {
+        self.kept.extend(begun.task.kept().map(|kept| (begun.step, kept)));
+        self.running.spawn(attempt(begun, &self.execution.plan.settings, self.halt.clone()));
     }
 
     /// What to say of secrets that are too short to be masked.
@@ -363,6 +445,7 @@ impl Runner {
                         interpreter: interpreter.clone(),
                         env: self.environment(step),
                         grace: self.execution.plan.settings.grace(),
+                        mode: self.execution.plan.settings.mode,
                     };
                     Task::work(executor, work, self.trust())
                 }
@@ -432,7 +515,11 @@ impl Runner {
     }
 
     /// Journals how attempts ended; the execution's own end goes into the same transaction.
-    async fn ended(&mut self, finished: Vec<Finished>) -> Result<(), Cut> {
+    async fn ended(&mut self, attempted: Vec<Attempted>) -> Result<(), Cut> {
+        let finished = self.without_left(attempted);
+        if finished.is_empty() {
+            return Ok(());
+        }
         // What stopped them is heard here no later than there.
         self.hear_signals();
         if finished.iter().any(|done| done.outcome.reason == Some(Reason::ExecutionTimeout)) {
@@ -440,6 +527,18 @@ impl Runner {
         }
         let ended = finished.into_iter().map(|done| self.end_of(done)).collect();
         self.journal_ends(ended).await
+    }
+
+    /// The attempts that have ended; those that were left are noted.
+    fn without_left(&mut self, attempted: Vec<Attempted>) -> Vec<Finished> {
+        let mut finished = Vec::with_capacity(attempted.len());
+        for attempted in attempted {
+            match attempted {
+                Attempted::Ended(done) => finished.push(done),
+                Attempted::Left => self.progress.left(),
+            }
+        }
+        finished
     }
 
     fn end_of(&self, done: Finished) -> (Outcome, StepEnd) {
@@ -469,11 +568,19 @@ impl Runner {
         ends.extend(self.progress.end_pending().into_iter().map(|(id, outcome)| outcome.end(id, now)));
         let finish = self.progress.finish(now);
         let written = self.journal.write(Entry::End { ends: &ends, next: &next, finish: finish.as_ref() }).await;
-        if written.is_err() {
-            self.unwritten = ends;
+        match &written {
+            Ok(()) => self.forget(&ends),
+            Err(_) => self.unwritten = ends,
         }
         self.done = written.is_ok() && finish.is_some();
         written
+    }
+
+    /// Lets targets remove what they kept of steps whose end is journalled.
+    fn forget(&mut self, ends: &[StepEnd]) {
+        for kept in ends.iter().filter_map(|end| self.kept.remove(&end.step)) {
+            self.forgetting.spawn(async move { kept.executor.forget(&kept.target, &kept.handle).await });
+        }
     }
 
     /// What follows from ended steps: their ends, and the attempts that come after them.
@@ -526,27 +633,10 @@ impl Runner {
     }
 }
 
-/// Adds up where the streams of these steps end, by the step's ordinal.
-async fn raw_ends(logs: &dyn LogStore, id: ExecutionId, ordinals: &BTreeSet<u32>) -> StoreResult<HashMap<u32, u64>> {
-    let mut reader = logs.reader(id, LogCursor::default()).await?;
-    let mut ends: HashMap<(u32, Stream), u64> = HashMap::new();
-    loop {
-        let records = reader.next(READ_BYTES).await?;
-        if records.is_empty() {
-            break;
-        }
-        let own = records.iter().filter(|record| record.stream != Stream::System && ordinals.contains(&record.step));
-        ends.extend(own.map(|record| ((record.step, record.stream), record.raw_end)));
-    }
-    let mut bytes = HashMap::new();
-    ends.into_iter().for_each(|((step, _), end)| *bytes.entry(step).or_default() += end);
-    Ok(bytes)
-}
-
-/// An attempt that has ended. An attempt never panics and is never aborted: only a runtime that goes
+/// What became of an attempt. An attempt never panics and is never aborted: only a runtime that goes
 /// down takes one away.
-fn joined(finished: Result<Finished, JoinError>) -> Option<Finished> {
-    finished.inspect_err(|error| tracing::error!(%error, "an attempt was taken away from its runner")).ok()
+fn joined(attempted: Result<Attempted, JoinError>) -> Option<Attempted> {
+    attempted.inspect_err(|error| tracing::error!(%error, "an attempt was taken away from its runner")).ok()
 }
 
 /// What a person can run to end the processes of a step.

@@ -21,19 +21,25 @@ use crate::execution::metrics;
 use crate::execution::pipe::{StepOutput, StepTap};
 use crate::execution::state::{Outcome, StopCause, judge_ending};
 use crate::execution::{
-    Ending, Execution, Executor, Handle, JobContext, Kill, OutputSender, Reason, Step, StepNote, StepStatus, Stop,
-    Stream, Waits, Work, WorkIo,
+    Ending, Execution, Executor, Handle, JobContext, Kill, OutputSender, Reason, Resume, Step, StepNote, StepStatus,
+    Stop, Stream, Waits, Work, WorkIo,
 };
 use crate::id::{ExecutionId, StepId};
 use crate::milestone;
-use crate::script::{EnvName, RunSettings};
+use crate::script::{EnvName, RunMode, RunSettings};
 use crate::store::StoreError;
 use crate::vault::Secret;
 
 /// What an attempt does.
 pub(super) enum Task {
-    /// A program on a target.
-    Work { executor: Arc<dyn Executor>, work: Box<Work>, trust: Arc<dyn HostTrust>, handle: Handle },
+    /// A program on a target; with a place, one that runs there already.
+    Work {
+        executor: Arc<dyn Executor>,
+        work: Box<Work>,
+        trust: Arc<dyn HostTrust>,
+        handle: Handle,
+        resume: Option<Resume>,
+    },
     /// A closure.
     Job { job: Job, call: JobCall },
     /// Nothing: it cannot be done, and ends like this.
@@ -55,6 +61,14 @@ enum Ended {
     Job(Result<(), JobError>),
 }
 
+/// What became of an attempt.
+pub(super) enum Attempted {
+    /// It has ended.
+    Ended(Finished),
+    /// It runs on without this worker, which has nothing to say about it any more.
+    Left,
+}
+
 /// An attempt that has ended.
 pub(super) struct Finished {
     pub(super) step: StepId,
@@ -66,13 +80,33 @@ impl Task {
     /// A program on a target; nothing can be done through an executor that panics.
     pub(super) fn work(executor: Arc<dyn Executor>, work: Work, trust: Arc<dyn HostTrust>) -> Self {
         match catch_unwind(AssertUnwindSafe(|| executor.handle(&work))) {
-            Ok(handle) => Self::Work { executor, work: Box::new(work), trust, handle },
+            Ok(handle) => Self::Work { executor, work: Box::new(work), trust, handle, resume: None },
             Err(panic) => Self::Impossible(Ending::NotStarted(Error::internal(format!(
                 "the executor `{}` panicked before anything was started: {}",
                 executor.name(),
                 said(panic.as_ref())
             )))),
         }
+    }
+
+    /// The same work, taken up where an earlier worker left it.
+    pub(super) fn taken_up(self, from: Resume) -> Self {
+        match self {
+            Self::Work { executor, work, trust, handle, .. } => {
+                Self::Work { executor, work, trust, handle, resume: Some(from) }
+            }
+            other => other,
+        }
+    }
+
+    /// Whether it goes on without its worker.
+    fn is_detached(&self) -> bool {
+        matches!(self, Self::Work { work, .. } if work.mode == RunMode::Detached)
+    }
+
+    /// What is kept of it on its target beyond its end.
+    pub(super) fn kept(&self) -> Option<Leftover> {
+        self.leftover().filter(|_| self.is_detached())
     }
 
     pub(super) fn job(job: Job, execution: &Execution, step: &Step, secrets: &BTreeMap<EnvName, Secret>) -> Self {
@@ -108,8 +142,12 @@ impl Task {
 
     async fn run(self, output: OutputSender, stop: Stop, waits: Waits, clock: Arc<dyn Clock>) -> Ended {
         match self {
-            Self::Work { executor, work, trust, handle: _ } => {
-                Ended::Work(executor.run(*work, WorkIo { output, stop, trust, waits }).await)
+            Self::Work { executor, work, trust, handle: _, resume } => {
+                let io = WorkIo { output, stop, trust, waits };
+                Ended::Work(match resume {
+                    Some(from) => executor.adopt(*work, io, from).await,
+                    None => executor.run(*work, io).await,
+                })
             }
             Self::Job { job, call } => run_job(&job, call, output, stop, clock).await,
             Self::Impossible(ending) => Ended::Work(ending),
@@ -141,6 +179,8 @@ pub(super) struct Attempt {
     pub(super) output: (OutputSender, StepTap),
     /// What birun itself says in the output first.
     pub(super) remark: Option<String>,
+    /// How long it may take from now on.
+    pub(super) limit: Option<Duration>,
     /// Takes what the attempt waits for.
     pub(super) notes: UnboundedSender<StepNote>,
 }
@@ -151,40 +191,52 @@ pub(super) fn attempt(
     attempt: Attempt,
     settings: &RunSettings,
     halt: Halt,
-) -> impl Future<Output = Finished> + Send + use<> {
+) -> impl Future<Output = Attempted> + Send + use<> {
     let settings = settings.clone();
-    let Attempt { step, task, output: (output, tap), remark, notes } = attempt;
+    let Attempt { step, task, output: (output, tap), remark, limit: time, notes } = attempt;
     async move {
         if let Some(remark) = remark {
             // If the output is not taken, that is told when the step ends.
             let _closed = output.send(Stream::System, remark.into()).await;
         }
-        let leftover = task.leftover();
+        let (leftover, detached) = (task.leftover(), task.is_detached());
         let (stop, waits) = (Stop::default(), Waits::default());
         let run = task.run(output, stop.clone(), waits.clone(), Arc::clone(&halt.clock));
         let run = AssertUnwindSafe(run).catch_unwind();
         let whole = async {
-            let limit = limit(settings.attempt_timeout(), &waits, &halt);
-            let supervised = supervise(run, &stop, &halt, &tap, limit);
+            let supervised = supervise(run, &stop, &halt, &tap, limit(time, &waits, &halt), detached);
             let (ended, cause) = tokio::select! {
                 ended = supervised => ended,
                 never = tell_waits(step, &waits, &notes, &halt) => match never {},
             };
+            if let Ok(Ended::Work(Ending::Left)) = ended {
+                return leave(step, tap).await;
+            }
             milestone::reach("exit.after");
             let outcome = judge(ended, cause, &settings, leftover.as_ref(), &halt).await;
-            store_output(step, tap, outcome).await
+            Attempted::Ended(store_output(step, tap, outcome).await)
         };
         let begun = halt.clock.monotonic();
-        let finished = match AssertUnwindSafe(whole).catch_unwind().await {
-            Ok(finished) => finished,
+        let attempted = match AssertUnwindSafe(whole).catch_unwind().await {
+            Ok(attempted) => attempted,
             Err(panic) => {
                 let outcome = kill_unseen(broken(panic.as_ref()), leftover.as_ref(), &halt).await;
-                Finished { step, outcome, output: StepOutput::default() }
+                Attempted::Ended(Finished { step, outcome, output: StepOutput::default() })
             }
         };
-        metrics::attempt_ran(finished.outcome.status, halt.clock.monotonic().saturating_sub(begun));
-        finished
+        if let Attempted::Ended(finished) = &attempted {
+            metrics::attempt_ran(finished.outcome.status, halt.clock.monotonic().saturating_sub(begun));
+        }
+        attempted
     }
+}
+
+/// Leaves an attempt to whoever takes it up next.
+async fn leave(step: StepId, tap: StepTap) -> Attempted {
+    if let Err(error) = tap.leave().await {
+        tracing::warn!(%step, %error, "the output of a step that is left may be read again");
+    }
+    Attempted::Left
 }
 
 /// Judges how a run ended. Where nobody saw the end of its processes, they are killed first.
@@ -245,13 +297,15 @@ async fn tell_waits(step: StepId, waits: &Waits, notes: &UnboundedSender<StepNot
     }
 }
 
-/// Runs to the end, and tells the first cause to stop, if there was one. The run is never dropped.
+/// Runs to the end, and tells the first cause to stop, if there was one. The run is never dropped. What is
+/// detached goes on without its worker.
 async fn supervise<T>(
     run: impl Future<Output = T>,
     stop: &Stop,
     halt: &Halt,
     tap: &StepTap,
     limit: impl Future<Output = ()>,
+    detached: bool,
 ) -> (T, Option<StopCause>) {
     let cause = async {
         tokio::select! {
@@ -271,6 +325,10 @@ async fn supervise<T>(
             cause = cause => cause,
         },
     };
+    if detached && cause == StopCause::WorkerStopped && !halt.signals.kill.is_cancelled() {
+        stop.leave.cancel();
+        return (run.await, Some(cause));
+    }
     stop.gracefully.cancel();
     tokio::select! {
         biased;

@@ -23,7 +23,7 @@ use crate::id::{ExecutionId, Selector, ServerId, StepId};
 use crate::identity::Permission;
 use crate::inventory::{Resolved, TargetExpr, TargetName, one_by_one, resolve};
 use crate::milestone;
-use crate::script::{BoundParams, Content, EnvName, RunSettings, bind};
+use crate::script::{BoundParams, Content, EnvName, RunMode, RunSettings, bind};
 use crate::vault::{Place, Sealed, Secret};
 
 /// Most steps that are read at once.
@@ -90,7 +90,8 @@ impl Gate {
         if run.timeout.is_some_and(|timeout| timeout.as_millis() == 0) {
             return Err(Error::invalid_field("timeout", "must be more than 0"));
         }
-        let prepared = self.prepare(scope, run).await?;
+        let mut prepared = self.prepare(scope, run).await?;
+        prepared.settings.mode = run.mode.unwrap_or(prepared.settings.mode);
         if !prepared.params.secret.is_empty() {
             self.shared.vault()?;
         }
@@ -219,12 +220,15 @@ impl Gate {
             let why = format!("{} targets, at most {} are allowed", targets.len(), self.shared.limits.targets);
             return Err(Error::new(ErrorCode::TooLarge, format!("targets: {why}")).with_field("targets", why));
         }
+        let detached = prepared.settings.mode == RunMode::Detached;
         if prepared.kind == ExecutionKind::Job {
-            return Ok(());
+            return if detached { Err(cannot_detach("a job runs in the worker itself")) } else { Ok(()) };
         }
         for target in targets {
             let name = target.server.as_ref().map_or(LOCAL_EXECUTOR, |server| server.executor.as_str());
-            self.shared.executor(name)?;
+            if detached && !self.shared.executor(name)?.detaches() {
+                return Err(cannot_detach(&format!("the executor `{name}` of target `{}` cannot do it", target.name)));
+            }
         }
         Ok(())
     }
@@ -418,6 +422,11 @@ impl crate::engine::Shared {
 
 const fn place(execution: &Execution) -> Place<'static> {
     Place::secret_params(execution.project_id, execution.id)
+}
+
+fn cannot_detach(why: &str) -> Error {
+    Error::invalid_field("mode", format!("detached runs are for servers over SSH: {why}"))
+        .with_hint("run it attached (--mode attached), or leave that target out")
 }
 
 impl Prepared {

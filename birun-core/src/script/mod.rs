@@ -8,8 +8,8 @@ mod store;
 
 pub use interpreter::{Interpreter, Invocation};
 pub use model::{
-    Backoff, Content, ContentHash, LostPolicy, NewScript, OutputLimit, OutputPolicy, RetryPolicy, RunSettings, Script,
-    ScriptFilter, ScriptPatch, ScriptSpec, ScriptSummary, ScriptVersion,
+    Backoff, Content, ContentHash, LostPolicy, NewScript, OutputLimit, OutputPolicy, RetryPolicy, RunMode, RunSettings,
+    Script, ScriptFilter, ScriptPatch, ScriptSpec, ScriptSummary, ScriptVersion,
 };
 pub use parameter::{BoundParams, EnvName, ParamKind, ParamSpec, ParamValue};
 pub(crate) use parameter::{bind, text_of};

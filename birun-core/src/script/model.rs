@@ -99,7 +99,27 @@ impl Content {
 }
 
 text_enum! {
-    /// What happens to a step that was in flight when its worker died, after its processes were killed.
+    /// How a program on a server hangs together with birun.
+    pub enum RunMode {
+        /// It ends with its connection, and with its worker.
+        Attached = "attached",
+        /// It runs by itself, and its output and exit code are kept on the server until birun has them:
+        /// a lost connection or worker does it no harm.
+        Detached = "detached",
+    }
+}
+
+impl RunMode {
+    // What was written down before there were two modes stays as it was.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_attached(&self) -> bool {
+        *self == Self::Attached
+    }
+}
+
+text_enum! {
+    /// What happens to a step that was in flight when its worker died, after its processes were killed;
+    /// to a detached one only if it is not to be found any more.
     pub enum LostPolicy {
         /// It ends `lost`.
         Lost = "lost",
@@ -198,6 +218,9 @@ pub struct RunSettings {
     pub grace_ms: u64,
     /// How much output is kept.
     pub output: OutputLimit,
+    /// How the program hangs together with birun.
+    #[serde(skip_serializing_if = "RunMode::is_attached")]
+    pub mode: RunMode,
 }
 
 impl Default for RunSettings {
@@ -209,6 +232,7 @@ impl Default for RunSettings {
             on_lost: LostPolicy::Lost,
             grace_ms: 10_000,
             output: OutputLimit::default(),
+            mode: RunMode::Attached,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::search::Search;
-use super::spelling::{MIN_SECRET, spellings};
+use super::spelling::{MAX_SPELLING, MIN_SECRET, spellings};
 use crate::vault::Secret;
 
 /// What is shown in place of a secret.
@@ -45,6 +45,8 @@ pub struct Masker {
     hidden: usize,
     /// Whether the last byte that was dealt with was hidden.
     hiding: bool,
+    /// So many bytes to come, or of the carry, were masked and shown by an earlier masker.
+    spent: usize,
 }
 
 impl SecretSet {
@@ -75,8 +77,21 @@ impl SecretSet {
     /// A masker for a new stream.
     #[must_use]
     pub fn masker(&self) -> Masker {
-        Masker { secrets: self.clone(), carry: Bytes::new(), hidden: 0, hiding: false }
+        self.masker_after(0)
     }
+
+    /// A masker that goes on in a stream of which an earlier one has dealt with a part: of what it is
+    /// given, the first `spent` bytes are the last of that part, and are looked at, but not shown again.
+    ///
+    /// With [`CONTEXT`](Self::CONTEXT) of them, or all there are, it goes on exactly as the earlier one
+    /// would have.
+    #[must_use]
+    pub fn masker_after(&self, spent: usize) -> Masker {
+        Masker { secrets: self.clone(), carry: Bytes::new(), hidden: 0, hiding: false, spent }
+    }
+
+    /// So many bytes before a place in a stream tell all that matters for what comes after it.
+    pub const CONTEXT: usize = MAX_SPELLING;
 
     /// Masks a whole text, for example an error message.
     #[must_use]
@@ -106,7 +121,7 @@ impl Masker {
     /// Never gives more bytes than it took. Copies nothing where there is nothing to hide.
     #[must_use]
     pub fn push(&mut self, chunk: Bytes) -> Bytes {
-        let Some(search) = self.secrets.search.clone() else { return chunk };
+        let Some(search) = self.secrets.search.clone() else { return self.unspent(chunk) };
         let text = if self.carry.is_empty() { chunk } else { Bytes::from([&self.carry[..], &chunk].concat()) };
         let scan = scan(&search, &text, false);
         self.carry = Bytes::copy_from_slice(text.get(scan.settled..).unwrap_or_default());
@@ -125,14 +140,21 @@ impl Masker {
     /// So many bytes were taken that are neither shown nor hidden yet.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.carry.len() - self.hidden
+        self.carry.len() - self.hidden.max(self.spent.min(self.carry.len()))
+    }
+
+    /// What was not shown before of bytes that need no masking.
+    fn unspent(&mut self, mut bytes: Bytes) -> Bytes {
+        let shown_before = bytes.split_to(bytes.len().min(self.spent));
+        self.spent -= shown_before.len();
+        bytes
     }
 
     /// Gives the settled part of a text, less what was shown of it before.
     fn show(&mut self, text: &Bytes, scan: &Scan) -> Bytes {
         if self.hidden == 0 && scan.hidden.is_empty() {
             self.hiding &= scan.settled == 0;
-            return text.slice(..scan.settled);
+            return self.unspent(text.slice(..scan.settled));
         }
         let mut shown = Vec::with_capacity(scan.settled + MASK.len());
         let mut at = self.hidden;
@@ -144,19 +166,21 @@ impl Masker {
         }
         self.copy(text, at..scan.settled, &mut shown);
         self.hidden = at.saturating_sub(scan.settled);
+        self.spent = self.spent.saturating_sub(scan.settled);
         shown.into()
     }
 
     fn copy(&mut self, text: &[u8], range: Range<usize>, shown: &mut Vec<u8>) {
         if !range.is_empty() {
             self.hiding = false;
-            shown.extend(text.get(range).unwrap_or_default());
+            let start = range.start.max(self.spent);
+            shown.extend(text.get(start..range.end).unwrap_or_default());
         }
     }
 
     fn hide(&mut self, range: Range<usize>, shown: &mut Vec<u8>) {
         if !range.is_empty() {
-            if !self.hiding {
+            if !self.hiding && range.start >= self.spent {
                 shown.extend(MASK);
             }
             self.hiding = true;

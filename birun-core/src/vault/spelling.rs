@@ -13,7 +13,7 @@ pub(super) const MIN_SECRET: usize = 4;
 const MIN_ENCODED: usize = 8;
 /// Longest spelling. A longer one is cut into pieces of this length, each of which is hidden by
 /// itself, so that no more than this has to be held back to recognise it.
-const MAX_SPELLING: usize = 256;
+pub(super) const MAX_SPELLING: usize = 256;
 
 /// Every spelling of a secret: as it is, its longer lines, and all of them encoded. White space
 /// around it is not part of it. Empty if it is too short.

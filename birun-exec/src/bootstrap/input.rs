@@ -49,13 +49,20 @@ impl Bootstrap {
     /// The shell and its arguments.
     pub(crate) fn argv(&self) -> Vec<String> {
         let mut argv = vec![self.shell.clone()];
-        if self.shell.ends_with("bash") {
-            // Else a bash that finds itself under sshd reads ~/.bashrc, again.
-            argv.push("--norc".to_owned());
-        }
+        argv.extend(self.option().map(str::to_owned));
         argv.extend(["-c", COMMAND, "script"].map(str::to_owned));
         argv.push(self.step.to_string());
         argv
+    }
+
+    /// The shell, its option if it needs one, and the text that it is given with `-c`.
+    pub(crate) fn shell(&self) -> (&str, Option<&'static str>, &'static str) {
+        (&self.shell, self.option(), COMMAND)
+    }
+
+    /// Without it, a bash that finds itself under sshd reads ~/.bashrc, again.
+    fn option(&self) -> Option<&'static str> {
+        self.shell.ends_with("bash").then_some("--norc")
     }
 
     /// The same as a line for the login shell of a remote user, whatever shell that is.
@@ -87,9 +94,13 @@ pub(crate) fn cleanup_line(step: StepId) -> String {
     line(&["/bin/sh", "-c", CLEANUP, "cleanup", &step.to_string()].map(str::to_owned))
 }
 
-/// Words as a line for any login shell; the texts of [`super::shell`] may stand between quotes.
-fn line(words: &[String]) -> String {
-    let quoted = words.iter().map(|word| if word.contains(' ') { format!("'{word}'") } else { word.clone() });
+/// Words as a line for any login shell; the texts of [`super::shell`] may stand between quotes, and
+/// whatever else has no single quote, newline, exclamation mark or double backslash.
+pub(crate) fn line(words: &[impl AsRef<str>]) -> String {
+    let quote = |word: &str| {
+        if word.is_empty() || word.contains(' ') { format!("'{word}'") } else { word.to_owned() }
+    };
+    let quoted = words.iter().map(|word| quote(word.as_ref()));
     format!("exec {}", quoted.collect::<Vec<_>>().join(" "))
 }
 

@@ -26,7 +26,9 @@
 mod input;
 mod opening;
 mod shell;
+mod sign;
 
-pub(crate) use input::{Bootstrap, cleanup_line};
+pub(crate) use input::{Bootstrap, cleanup_line, line};
 pub(crate) use opening::{Opening, Start};
 pub(crate) use shell::DIRECTORY;
+pub(crate) use sign::Sign;

@@ -2,10 +2,13 @@
 
 use birun_core::id::StepId;
 use birun_core::{Error, ErrorCode};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::input::interpreter_missing;
+use super::sign::Sign;
 
+/// What the line says when the program begins.
+const STARTED: &[u8] = b"started\n";
 /// A refusal is not read beyond this.
 const MAX_REFUSAL: usize = 4096;
 
@@ -15,17 +18,12 @@ const MAX_REFUSAL: usize = 4096;
 /// from the login shell's own start-up and are passed on. An exit status means something only
 /// after `started`: before it, nothing of the program ran.
 #[derive(Debug)]
-pub(crate) struct Opening {
-    sign: Vec<u8>,
-    held: BytesMut,
-    state: State,
-}
+pub(crate) struct Opening(State);
 
 #[derive(Debug)]
 enum State {
-    Waiting,
-    /// The sign was seen, and what follows decides.
-    Deciding,
+    /// The sign is looked for; once it is found, what follows decides.
+    Waiting(Sign),
     Started,
 }
 
@@ -43,65 +41,33 @@ pub(crate) enum Start {
 impl Opening {
     /// Watches for the line of this step.
     pub(crate) fn new(step: StepId) -> Self {
-        Self { sign: format!("birun:{step}:").into_bytes(), held: BytesMut::new(), state: State::Waiting }
+        Self(State::Waiting(Sign::new(format!("birun:{step}:"))))
     }
 
     /// Whether the program was started.
-    pub(crate) fn is_started(&self) -> bool {
-        matches!(self.state, State::Started)
+    pub(crate) const fn is_started(&self) -> bool {
+        matches!(self.0, State::Started)
     }
 
     /// Takes the next bytes of stderr and gives those that belong to the output.
     pub(crate) fn push(&mut self, chunk: Bytes) -> Bytes {
-        if self.is_started() {
-            return chunk;
-        }
-        self.held.extend_from_slice(&chunk);
-        let mut output = BytesMut::new();
-        if matches!(self.state, State::Waiting) {
-            output = self.held.split_to(self.clear_of_sign());
-            if self.held.starts_with(&self.sign) {
-                self.state = State::Deciding;
-            }
-        }
-        if matches!(self.state, State::Deciding) {
-            output.unsplit(self.decide());
-        }
-        output.freeze()
+        let State::Waiting(sign) = &mut self.0 else { return chunk };
+        let before = sign.push(chunk);
+        let Some(after) = sign.found().and_then(|line| line.strip_prefix(STARTED)) else {
+            sign.keep(MAX_REFUSAL);
+            return before;
+        };
+        let output = [&before, after].concat();
+        self.0 = State::Started;
+        output.into()
     }
 
     /// Ends the stream: how starting went, and bytes that turned out to belong to the output.
     pub(crate) fn end(self) -> (Start, Bytes) {
-        match self.state {
-            State::Started => (Start::Started, Bytes::new()),
-            State::Waiting => (Start::Silent, self.held.freeze()),
-            State::Deciding => {
-                let line = self.held.get(self.sign.len()..).unwrap_or_default();
-                let why = String::from_utf8_lossy(line.get(..MAX_REFUSAL).unwrap_or(line)).into_owned();
-                (Start::Refused(refusal(why.trim_end())), Bytes::new())
-            }
-        }
-    }
-
-    /// How many of the held bytes can be neither the sign nor its beginning.
-    fn clear_of_sign(&self) -> usize {
-        (0..self.held.len())
-            .find(|at| {
-                let rest = self.held.get(*at..).unwrap_or_default();
-                rest.starts_with(&self.sign) || self.sign.starts_with(rest)
-            })
-            .unwrap_or(self.held.len())
-    }
-
-    /// Looks at what follows the sign; gives what follows the line if it says `started`.
-    fn decide(&mut self) -> BytesMut {
-        let line = [self.sign.as_slice(), b"started\n"].concat();
-        if self.held.starts_with(&line) {
-            self.state = State::Started;
-            return self.held.split_off(line.len());
-        }
-        self.held.truncate(self.sign.len() + MAX_REFUSAL);
-        BytesMut::new()
+        let State::Waiting(sign) = self.0 else { return (Start::Started, Bytes::new()) };
+        let Some(line) = sign.found() else { return (Start::Silent, sign.into_held().freeze()) };
+        let why = String::from_utf8_lossy(line.get(..MAX_REFUSAL).unwrap_or(line)).into_owned();
+        (Start::Refused(refusal(why.trim_end())), Bytes::new())
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use birun_core::execution::executor::HostTrust;
-use birun_core::execution::{Ending, Executor, Handle, Kill, Probe, ServerTarget, Target, Work, WorkIo};
+use birun_core::execution::{Ending, Executor, Handle, Kill, Probe, Resume, ServerTarget, Target, Work, WorkIo};
 use birun_core::id::StepId;
 use birun_core::inventory::HostKeyPolicy;
 use birun_core::{Error, Result};
@@ -15,7 +15,7 @@ use crate::ssh::blocking::Blocking;
 use crate::ssh::kill::{Killer, KnownKeysOnly};
 use crate::ssh::phase::SshLimits;
 use crate::ssh::pool::Pool;
-use crate::ssh::{probe, run};
+use crate::ssh::{detached, probe, run};
 
 /// How long after a look that found nothing a second one is worth while.
 const SECOND_LOOK: Duration = Duration::from_secs(1);
@@ -131,6 +131,23 @@ impl Executor for SshExecutor {
         match server(&work.target) {
             Ok(target) => run::run(&self.pool, &self.settings, target, work, io).await,
             Err(error) => Ending::NotStarted(error),
+        }
+    }
+
+    fn detaches(&self) -> bool {
+        true
+    }
+
+    async fn adopt(&self, work: Work, io: WorkIo, from: Resume) -> Ending {
+        match server(&work.target) {
+            Ok(target) => run::adopt(&self.pool, &self.settings, target, (work, from), io).await,
+            Err(error) => Ending::NotStarted(error),
+        }
+    }
+
+    async fn forget(&self, target: &Target, handle: &Handle) {
+        if let (Ok(target), Ok(step)) = (server(target), step(handle)) {
+            detached::forget(&self.pool, &target, step).await;
         }
     }
 

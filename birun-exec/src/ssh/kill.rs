@@ -40,11 +40,11 @@ impl Killer<'_> {
     /// Ends a run: TERM and the work's grace, cut short when `stop.now` fires.
     ///
     /// `own` is the connection of the run; it serves where no other can be had.
-    pub(super) async fn stop(&self, work: &Work, io: &WorkIo, own: &Connection) -> Kill {
+    pub(super) async fn stop(&self, work: &Work, io: &WorkIo, own: Option<&Connection>) -> Kill {
         let trust = &*io.trust;
         tokio::select! {
-            kill = self.end(work.step, work.grace, trust, Some(own)) => kill,
-            () = io.stop.now.cancelled() => self.end(work.step, Duration::ZERO, trust, Some(own)).await,
+            kill = self.end(work.step, work.grace, trust, own) => kill,
+            () = io.stop.now.cancelled() => self.end(work.step, Duration::ZERO, trust, own).await,
         }
     }
 

@@ -19,14 +19,14 @@ use crate::ssh::stop::{Stopper, asked_to_stop};
 use crate::ssh::verdict::Verdict;
 
 /// What is left behind may hold the output at least so long: the end of `… | tee log` takes its time.
-const LEAST_LINGER: Duration = Duration::from_secs(1);
+pub(super) const LEAST_LINGER: Duration = Duration::from_secs(1);
 
 /// What the one who listens to a run and the one who ends it tell each other.
 #[derive(Debug, Default)]
 pub(super) struct Talk {
     pub(super) heard: watch::Sender<Heard>,
     /// The run is being ended: what is left of the script is not sent, and no limit holds meanwhile.
-    ending: CancellationToken,
+    pub(super) ending: CancellationToken,
     /// What was left behind was ended, so that the output must end as well.
     ended: CancellationToken,
 }
@@ -54,7 +54,7 @@ impl Heard {
 }
 
 impl Talk {
-    fn tell(&self, heard: Heard) {
+    pub(super) fn tell(&self, heard: Heard) {
         self.heard.send_if_modified(|latest| {
             let is_news = heard > *latest;
             *latest = heard.max(*latest);
@@ -76,10 +76,10 @@ pub(super) struct Followed {
 }
 
 /// Goes on listening to a run while it is killed; the cause is there if the run has ended by then.
-async fn both(
+pub(super) async fn both<T>(
     killing: impl Future<Output = Kill>,
-    mut listening: Pin<&mut impl Future<Output = Cause>>,
-) -> (Kill, Option<Cause>) {
+    mut listening: Pin<&mut impl Future<Output = T>>,
+) -> (Kill, Option<T>) {
     let mut killing = pin!(killing);
     let mut ended = None;
     loop {

@@ -2,7 +2,7 @@
 //!
 //! The way of a run: `pool` gives a connection, made by `approach` and `sign_in` if none is
 //! kept; `run` opens a channel and starts the bootstrap text, `listen` sends the script over stdin and
-//! streams the output, `verdict` judges the end; `stop` ends a run before that, and `kill` any processes,
+//! streams the output, `verdict` judges the end; `detached` does so for runs that outlive their connection; `stop` ends a run before that, and `kill` any processes,
 //! through a connection of its own.
 
 mod agent;
@@ -12,6 +12,7 @@ mod blocking;
 mod certificate;
 mod channel;
 mod connection;
+mod detached;
 mod dial;
 mod executor;
 mod host_key;

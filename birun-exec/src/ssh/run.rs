@@ -1,13 +1,15 @@
-//! One attached run: begun on a connection, followed to its end, and what becomes of the connection.
+//! One run: begun on a connection, followed to its end, and what becomes of the connection.
 
 use std::sync::Arc;
 
-use birun_core::execution::{Ending, Kill, ServerTarget, Work, WorkIo};
+use birun_core::execution::{Ending, Kill, Resume, ServerTarget, Work, WorkIo};
 use birun_core::id::StepId;
+use birun_core::script::RunMode;
 use futures::FutureExt;
 
 use crate::bootstrap::Bootstrap;
 use crate::ssh::channel::{Channel, NotBegun};
+use crate::ssh::detached;
 use crate::ssh::executor::Settings;
 use crate::ssh::kill::{Killer, remove_directory};
 use crate::ssh::listen::{Cause, Run, Talk};
@@ -23,10 +25,14 @@ pub(super) async fn run(pool: &Pool, settings: &Settings, target: Arc<ServerTarg
     };
     let endpoint = Endpoint { host: target.host.clone(), port: target.port };
     let site = Site { pool, limits: &settings.limits, target: &target, endpoint: &endpoint };
+    if work.mode == RunMode::Detached {
+        return detached::run(site, &bootstrap, &work, &io).await;
+    }
+    let command = bootstrap.command_line();
     let begun = tokio::select! {
         biased;
         () = asked_to_stop(&io) => return Ending::Stopped { kill: Kill::Gone },
-        begun = site.begin(&bootstrap, &io) => begun,
+        begun = site.begin(&command, &io) => begun,
     };
     match begun {
         Ok((lease, channel)) => site.finish(&bootstrap, &work, &io, lease, channel).await,
@@ -35,26 +41,38 @@ pub(super) async fn run(pool: &Pool, settings: &Settings, target: Arc<ServerTarg
     }
 }
 
+/// Takes up detached work that runs on a server already.
+pub(super) async fn adopt(
+    pool: &Pool,
+    settings: &Settings,
+    target: Arc<ServerTarget>,
+    (work, from): (Work, Resume),
+    io: WorkIo,
+) -> Ending {
+    let endpoint = Endpoint { host: target.host.clone(), port: target.port };
+    let site = Site { pool, limits: &settings.limits, target: &target, endpoint: &endpoint };
+    detached::adopt(site, &work, &io, from).await
+}
+
 /// Where a run takes place.
 #[derive(Clone, Copy)]
-struct Site<'a> {
-    pool: &'a Pool,
-    limits: &'a SshLimits,
-    target: &'a Arc<ServerTarget>,
-    endpoint: &'a Endpoint,
+pub(super) struct Site<'a> {
+    pub(super) pool: &'a Pool,
+    pub(super) limits: &'a SshLimits,
+    pub(super) target: &'a Arc<ServerTarget>,
+    pub(super) endpoint: &'a Endpoint,
 }
 
 impl Site<'_> {
-    /// Gets a connection on which the server agreed to run the bootstrap text.
+    /// Gets a connection on which the server agreed to run a command.
     ///
     /// A kept connection that turns out to be dead is replaced once: nothing of the script was sent.
-    async fn begin(&self, bootstrap: &Bootstrap, io: &WorkIo) -> Result<(Lease, Channel), NotBegun> {
+    pub(super) async fn begin(&self, command: &str, io: &WorkIo) -> Result<(Lease, Channel), NotBegun> {
         let mut freshness = Freshness::Any;
         loop {
             let lane = Lane::Work(&io.waits);
             let lease = self.pool.lease(self.target, &*io.trust, lane, freshness).await.map_err(NotBegun::Link)?;
-            let command = bootstrap.command_line();
-            match Channel::begin(&lease.connection, &command).await {
+            match Channel::begin(&lease.connection, command).await {
                 Ok(channel) => return Ok((lease, channel)),
                 Err(NotBegun::Link(_)) if lease.reused => freshness = Freshness::New,
                 Err(error) => return Err(error),
@@ -66,7 +84,7 @@ impl Site<'_> {
     async fn finish(&self, bootstrap: &Bootstrap, work: &Work, io: &WorkIo, lease: Lease, channel: Channel) -> Ending {
         let Channel { ear, mouth } = channel;
         let killer = Killer { pool: self.pool, target: self.target };
-        let stopper = Stopper { killer, work, io, own: &lease.connection, limits: self.limits };
+        let stopper = Stopper { killer, work, io, own: Some(&lease.connection), limits: self.limits };
         let talk = Talk::default();
         let mut run = Run::new(ear, &io.output, work, self.limits);
         let mut followed = run.follow((&mouth, bootstrap.input()), &stopper, &talk).await;

@@ -30,7 +30,8 @@ pub(super) struct Stopper<'a> {
     pub(super) killer: Killer<'a>,
     pub(super) work: &'a Work,
     pub(super) io: &'a WorkIo,
-    pub(super) own: &'a Connection,
+    /// The connection of the run, where it has one.
+    pub(super) own: Option<&'a Connection>,
     pub(super) limits: &'a SshLimits,
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use birun_core::ErrorCode;
 use birun_core::execution::{Target, Work};
 use birun_core::id::{ExecutionId, StepId};
-use birun_core::script::{Content, Interpreter};
+use birun_core::script::{Content, Interpreter, RunMode};
 use birun_core::testing::harness::{Need, Suite};
 use birun_core::vault::Secret;
 use bytes::Bytes;
@@ -85,6 +85,7 @@ fn work(body: &str) -> Work {
         interpreter: Interpreter::Shebang,
         env: Vec::new(),
         grace: Duration::from_secs(10),
+        mode: RunMode::Attached,
     }
 }
 

@@ -13,7 +13,7 @@ use birun_core::execution::{
 };
 use birun_core::id::{ExecutionId, StepId};
 use birun_core::inventory::{OfferedKey, Verdict};
-use birun_core::script::{Content, Interpreter};
+use birun_core::script::{Content, Interpreter, RunMode};
 use birun_core::testing::executor::{Subject, cases};
 use birun_core::testing::harness::{Need, Suite};
 use birun_exec::local::LocalExecutor;
@@ -41,7 +41,7 @@ pub(crate) fn add_to(suite: &mut Suite) {
 
 fn subject() -> Subject {
     let new = || Arc::new(LocalExecutor::new());
-    Subject { executor: new(), other: new(), target: Target::Local }
+    Subject { executor: new(), other: new(), target: Target::Local, mode: RunMode::Attached }
 }
 
 #[derive(Debug)]
@@ -71,6 +71,7 @@ fn work(body: &str, grace: Duration) -> Work {
         interpreter: Interpreter::Shebang,
         env: Vec::new(),
         grace,
+        mode: RunMode::Attached,
     }
 }
 

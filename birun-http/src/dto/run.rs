@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use birun_core::execution::{ExecutionKind, Run};
-use birun_core::script::ParamValue;
+use birun_core::script::{ParamValue, RunMode};
 use birun_core::{Error, Result};
 use poem_openapi::Object;
 use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
@@ -52,6 +52,8 @@ pub(crate) struct NewExecution {
     timeout: Option<String>,
     /// How attempts are run and judged, instead of what the stored script says.
     settings: Option<Settings>,
+    /// How a program on a server hangs together with birun, instead of what the settings say.
+    mode: Option<Word<RunMode>>,
 }
 
 /// A command: one text for `/bin/sh -c`, or a program and its arguments, each kept as it is.
@@ -149,6 +151,9 @@ impl NewExecution {
         }
         if let Some(settings) = self.settings {
             run = run.settings(settings.into_core()?);
+        }
+        if let Some(mode) = self.mode {
+            run = run.mode(mode.0);
         }
         Ok(run)
     }

@@ -26,6 +26,9 @@ pub(crate) struct Settings {
     grace: String,
     /// How much output of a step is kept.
     output: OutputLimit,
+    /// How a program on a server hangs together with birun: `attached`, it ends with its connection and its
+    /// worker; `detached`, it runs by itself, and is found again after either is lost.
+    mode: Word<script::RunMode>,
 }
 
 /// Whether and when a step that did not succeed is tried again.
@@ -81,6 +84,7 @@ impl Settings {
             on_lost: self.on_lost.0,
             grace_ms: millis("settings.grace", &self.grace)?,
             output: script::OutputLimit { bytes: self.output.bytes, policy: self.output.policy.0 },
+            mode: self.mode.0,
         })
     }
 }
@@ -111,6 +115,7 @@ impl From<script::RunSettings> for Settings {
             on_lost: Word(settings.on_lost),
             grace: text(settings.grace_ms),
             output: settings.output.into(),
+            mode: Word(settings.mode),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use birun_core::inventory::TargetExpr;
-use birun_core::script::LostPolicy;
+use birun_core::script::{LostPolicy, RunMode};
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -66,6 +66,11 @@ pub(super) struct SpecArgs {
     /// twice does no harm).
     #[arg(long, value_name = "POLICY", value_parser = input::one_of(LostPolicy::ALL, LostPolicy::as_str))]
     on_lost: Option<String>,
+
+    /// How it runs on servers: ended with its connection (attached), or by itself, to be found again
+    /// after a lost connection or worker (detached).
+    #[arg(long, value_name = "MODE", value_parser = input::one_of(RunMode::ALL, RunMode::as_str))]
+    mode: Option<String>,
 }
 
 impl SpecArgs {
@@ -121,6 +126,7 @@ impl SpecArgs {
             ("/attempt_timeout", self.attempt_timeout.map(duration)),
             ("/grace", self.grace.map(duration)),
             ("/on_lost", self.on_lost.as_deref().map(Value::from)),
+            ("/mode", self.mode.as_deref().map(Value::from)),
         ];
         let mut settings = present.cloned().unwrap_or_else(|| json!({}));
         let mut changed = false;

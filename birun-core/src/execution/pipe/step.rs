@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::cut::{Cut, Part};
 use super::queue::{Payload, Piece};
-use super::{Shared, StepOutput};
+use super::{Shared, StepOutput, Written};
 use crate::execution::log::MAX_PAYLOAD;
 use crate::execution::{OutputClosed, Stream};
 use crate::script::{OutputLimit, OutputPolicy};
@@ -42,8 +42,16 @@ struct Lane {
 }
 
 impl StepInput {
-    pub(super) fn new(shared: Arc<Shared>, ordinal: u32, limit: OutputLimit) -> Self {
-        let state = State { lanes: BTreeMap::new(), cut: Cut::new(limit.bytes), last: None, ended: false };
+    /// Goes on from what was written before.
+    pub(super) fn new(shared: Arc<Shared>, ordinal: u32, limit: OutputLimit, written: &Written) -> Self {
+        let lane = |(stream, end): (&Stream, &u64)| {
+            let raw = written.resume(*stream);
+            let spent = usize::try_from(end - raw).unwrap_or_default();
+            (*stream, Lane { masker: shared.secrets.masker_after(spent), raw })
+        };
+        let lanes = written.ends.iter().map(lane).collect();
+        let cut = Cut::new(limit.bytes.saturating_sub(written.shown));
+        let state = State { lanes, cut, last: None, ended: false };
         Self { shared, ordinal, policy: limit.policy, limit_hit: CancellationToken::new(), state: Mutex::new(state) }
     }
 
@@ -71,6 +79,12 @@ impl StepInput {
     pub(super) async fn finish(&self) -> (StepOutput, StoreResult<()>) {
         let (output, wrote) = self.end();
         (output, if wrote { self.shared.sync().await } else { self.shared.check() })
+    }
+
+    /// Takes nothing more, and waits until what was taken survives a crash.
+    pub(super) async fn leave(&self) -> StoreResult<()> {
+        self.state().ended = true;
+        self.shared.sync().await
     }
 
     /// Takes a part of a chunk that was admitted to the queue.

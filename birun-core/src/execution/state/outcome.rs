@@ -113,6 +113,8 @@ pub fn judge_ending(ending: Ending, cause: Option<StopCause>, settings: &RunSett
             let (reason, error) = match fault {
                 LinkFault::LinkLost => (Reason::LinkLost, Some(ErrorCode::LinkLost)),
                 LinkFault::NoExitStatus => (Reason::NoExitStatus, None),
+                LinkFault::HostRebooted => (Reason::HostRebooted, None),
+                LinkFault::RunDirectoryGone => (Reason::RunDirectoryGone, None),
             };
             Outcome { error, ..Outcome::plain(StepStatus::Lost, Some(reason)).with_detail(detail) }
         }
@@ -120,6 +122,8 @@ pub fn judge_ending(ending: Ending, cause: Option<StopCause>, settings: &RunSett
             let (status, reason) = stopped(cause);
             Outcome::plain(status, Some(reason)).with_kill(kill)
         }
+        // Whoever leaves it writes nothing down.
+        Ending::Left => Outcome::plain(StepStatus::Running, None),
     }
 }
 
@@ -172,9 +176,14 @@ pub fn retries(policy: &RetryPolicy, on_lost: LostPolicy, attempt: u32, outcome:
         // A server that was deleted does not come back.
         (StepStatus::Unreachable, _) => policy.unreachable && outcome.error != Some(ErrorCode::ServerDeleted),
         (StepStatus::TimedOut, _) => policy.timed_out && outcome.reason == Some(Reason::AttemptTimeout),
-        (StepStatus::Lost, _) => on_lost == LostPolicy::Retry && outcome.reason == Some(Reason::LinkLost),
+        (StepStatus::Lost, _) => on_lost == LostPolicy::Retry && outcome.reason.is_some_and(means_it_is_away),
         _ => false,
     }
+}
+
+/// Whether a lost step is lost because it cannot be reached or found any more.
+const fn means_it_is_away(reason: Reason) -> bool {
+    matches!(reason, Reason::LinkLost | Reason::HostRebooted | Reason::RunDirectoryGone)
 }
 
 /// How long to wait before attempt number `attempt` (2 or more). `random` is between 0 and 1.

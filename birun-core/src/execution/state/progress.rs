@@ -20,6 +20,8 @@ pub struct Progress {
     /// Where each of them stands.
     places: HashMap<StepId, usize>,
     counts: Counts,
+    /// How many of those that run were left to whoever drives the execution next.
+    left: u32,
     next_ordinal: u32,
     parallel: usize,
     max_failures: Option<usize>,
@@ -60,6 +62,7 @@ impl Progress {
         let total = current.iter().filter(|step| step.reason != Some(Reason::Maintenance)).count();
         let size = strategy.batch_size(total, current.len());
         let mut progress = Self {
+            left: 0,
             next_ordinal,
             parallel: strategy.width(),
             failover: strategy.failover,
@@ -174,10 +177,15 @@ impl Progress {
         ended
     }
 
-    /// Whether any step runs.
+    /// Whether any step runs that was not left.
     #[must_use]
     pub const fn is_running(&self) -> bool {
-        self.counts.running > 0
+        self.counts.running > self.left
+    }
+
+    /// Notes that a step was left running, for whoever drives the execution next.
+    pub const fn left(&mut self) {
+        self.left += 1;
     }
 
     /// When the next attempt can be started, if one waits for its time and there is room for it.

@@ -15,6 +15,7 @@ mod stopping;
 use std::sync::Arc;
 
 use crate::execution::{Executor, Target};
+use crate::script::RunMode;
 use crate::testing::harness::Case;
 
 /// What the cases are shown on.
@@ -26,6 +27,8 @@ pub struct Subject {
     pub other: Arc<dyn Executor>,
     /// Where work is done.
     pub target: Target,
+    /// How it hangs together with the executor.
+    pub mode: RunMode,
 }
 
 /// Lists functions as cases under their names.

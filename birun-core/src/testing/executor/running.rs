@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Subject;
 use crate::error::Result;
 use crate::execution::executor::HostTrust;
-use crate::execution::{Ending, Kill, OutputSender, ServerTarget, Stop, Stream, Waits, Work, WorkIo};
+use crate::execution::{Ending, Executor, Kill, OutputSender, ServerTarget, Stop, Stream, Waits, Work, WorkIo};
 use crate::id::{ExecutionId, StepId};
 use crate::inventory::{OfferedKey, Verdict};
 use crate::script::{Content, EnvName, Interpreter};
@@ -36,6 +36,7 @@ impl HostTrust for NoNotes {
 pub(super) struct Running {
     pub(super) work: Work,
     pub(super) stop: Stop,
+    executor: Arc<dyn Executor>,
     task: JoinHandle<Ending>,
     output: Option<Receiver<(Stream, Bytes)>>,
     stdout: Vec<u8>,
@@ -64,6 +65,7 @@ pub(super) fn script(subject: &Subject, body: &str, env: &[(&str, &str)]) -> Wor
         interpreter: Interpreter::Shebang,
         env: env.iter().map(|(name, value)| (name.parse::<EnvName>().unwrap(), Secret::new(*value))).collect(),
         grace: Duration::from_secs(5),
+        mode: subject.mode,
     }
 }
 
@@ -76,7 +78,8 @@ pub(super) fn start_with(subject: &Subject, work: Work, stop: Stop, chunks: usiz
     let io = WorkIo { output: sender, stop: stop.clone(), trust: Arc::new(NoNotes), waits: Waits::default() };
     let (executor, copy) = (Arc::clone(&subject.executor), work.clone());
     let task = tokio::spawn(async move { executor.run(copy, io).await });
-    Running { work, stop, task, output: Some(output), stdout: Vec::new(), stderr: Vec::new() }
+    let executor = Arc::clone(&subject.executor);
+    Running { work, stop, executor, task, output: Some(output), stdout: Vec::new(), stderr: Vec::new() }
 }
 
 pub(super) async fn run(subject: &Subject, work: Work) -> Ran {
@@ -90,13 +93,15 @@ pub(super) async fn answer(subject: &Subject, body: &str, env: &[(&str, &str)]) 
     String::from_utf8_lossy(&ran.stdout).into_owned()
 }
 
-/// How many processes on the target carry the step's id, in their environment or as an argument.
+/// How many processes on the target carry the step's id, in their environment or as an argument. Those that
+/// only keep and copy the output of a detached run do not count.
 pub(super) async fn processes_of(subject: &Subject, step: StepId) -> usize {
     let id = step.to_string();
     let (head, tail) = id.split_at(18);
     // The id is put together where no environment and no command line shows it.
     let search = "printf '%s\\n' \"$HEAD$TAIL\" | \
-        grep -slFf - /proc/[0-9]*/environ /proc/[0-9]*/cmdline | cut -d/ -f3 | sort -u";
+        grep -slFf - /proc/[0-9]*/environ /proc/[0-9]*/cmdline | cut -d/ -f3 | sort -u | \
+        while read -r pid; do tr '\\0' '\\n' <\"/proc/$pid/cmdline\" | grep -qx -e keep -e follow || echo \"$pid\"; done";
     answer(subject, search, &[("HEAD", head), ("TAIL", tail)]).await.lines().count()
 }
 
@@ -137,10 +142,12 @@ impl Running {
         length
     }
 
-    /// Takes the output to its end, and the ending.
+    /// Takes the output to its end, and the ending; nothing is kept of the work then.
     pub(super) async fn end(mut self) -> Ran {
         while self.receive().await {}
-        Ran { ending: self.task.await.unwrap(), stdout: self.stdout, stderr: self.stderr }
+        let ending = self.task.await.unwrap();
+        self.executor.forget(&self.work.target, &self.executor.handle(&self.work)).await;
+        Ran { ending, stdout: self.stdout, stderr: self.stderr }
     }
 
     /// Stops with grace, and takes the ending.

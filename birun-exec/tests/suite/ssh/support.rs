@@ -10,7 +10,7 @@ use birun_core::execution::{
 };
 use birun_core::id::{ExecutionId, StepId};
 use birun_core::inventory::HostKeyPolicy;
-use birun_core::script::{Content, Interpreter};
+use birun_core::script::{Content, Interpreter, RunMode};
 use birun_exec::ssh::{SshBuilder, SshExecutor, SshLimits};
 use birun_exec::testing::Notes;
 
@@ -75,6 +75,7 @@ pub(crate) fn work(target: &Arc<ServerTarget>, body: &str) -> Work {
         interpreter: Interpreter::Shebang,
         env: Vec::new(),
         grace: Duration::from_millis(300),
+        mode: RunMode::Attached,
     }
 }
 

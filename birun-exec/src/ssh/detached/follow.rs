@@ -1,0 +1,404 @@
+//! Following one detached run, through as many connections as it takes.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use birun_core::execution::{Ending, Kill, LinkFault, Resume, Stream, Work, WorkIo};
+use birun_core::{Error, ErrorCode};
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::feed::{Feed, Piece, Word};
+use super::texts::{self, Name, Places};
+use crate::bootstrap::{Bootstrap, Start};
+use crate::leftover::remark;
+use crate::ssh::channel::{Channel, Exit, NotBegun, NotSent, Said};
+use crate::ssh::kill::Killer;
+use crate::ssh::listen::{Cause, Heard, LEAST_LINGER, Talk, both};
+use crate::ssh::phase::Phase;
+use crate::ssh::pool::Lease;
+use crate::ssh::run::Site;
+use crate::ssh::stop::{Stopper, asked_to_stop};
+use crate::ssh::verdict::Verdict;
+
+/// First wait before a server that was lost is looked for again.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Longest such wait.
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
+/// So many followers in a row may end without a word that makes sense.
+const SILENT_FOLLOWERS: u32 = 5;
+/// A server that has been up for longer than a run, but for this, was started before it.
+const BOOT_SLACK: Duration = Duration::from_secs(5);
+
+/// Follows a run.
+pub(super) struct Follower<'a> {
+    site: Site<'a>,
+    work: &'a Work,
+    io: &'a WorkIo,
+    /// How long ago the run began, when this was asked to follow it.
+    age: Duration,
+    since: Instant,
+    places: Places,
+    /// Whether the program was started, as far as was heard.
+    started: bool,
+    /// Whether nobody listens to the run now, and the output says so.
+    away: bool,
+    wait: Duration,
+    silent: u32,
+    /// What was left behind has been ended once.
+    cleared: bool,
+}
+
+/// A follower at work.
+struct Visit<'a> {
+    channel: Channel,
+    feed: Feed,
+    /// What the shell is to read, where the run begins with this follower.
+    input: Option<&'a [u8]>,
+}
+
+/// How a visit ended.
+struct Visited {
+    cause: Cause,
+    word: Option<Word>,
+    exit: Option<Exit>,
+    start: Start,
+    /// Whether the program may have been started.
+    delivered: bool,
+}
+
+/// What follows from a visit.
+enum Next {
+    Ending(Ending),
+    /// Another follower goes on.
+    Again,
+    /// The server is to be looked for again.
+    Reconnect(String),
+}
+
+impl<'a> Follower<'a> {
+    pub(super) fn new(site: Site<'a>, work: &'a Work, io: &'a WorkIo, from: Resume) -> Self {
+        Self {
+            site,
+            work,
+            io,
+            age: from.age,
+            since: Instant::now(),
+            places: Places::of(&from),
+            started: false,
+            away: false,
+            wait: FIRST_WAIT,
+            silent: 0,
+            cleared: false,
+        }
+    }
+
+    /// Follows the run to its end; begins it, if it is given what with.
+    pub(super) async fn run(mut self, mut bootstrap: Option<&Bootstrap>) -> Ending {
+        loop {
+            let name = Name::new();
+            let command = match bootstrap {
+                Some(bootstrap) => texts::start(bootstrap, self.work.step, &name, self.patience()),
+                None => texts::follow(self.work.step, &name, self.patience(), self.places),
+            };
+            let begun = tokio::select! {
+                biased;
+                ending = self.asked_to_end() => return ending,
+                begun = self.site.begin(&command, self.io) => begun,
+            };
+            let next = match begun {
+                Ok((lease, channel)) => {
+                    let input = bootstrap.take().map(Bootstrap::input);
+                    let visit = Visit { channel, feed: Feed::new(self.work.step, name), input };
+                    self.visit(lease, visit).await
+                }
+                Err(error) => self.not_reached(error, bootstrap.is_some()),
+            };
+            match next {
+                Next::Ending(ending) => return ending,
+                Next::Again => {}
+                Next::Reconnect(why) => {
+                    self.say_away(&why).await;
+                    if let Some(ending) = self.pause().await {
+                        return ending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long what the program left behind may hold its output.
+    fn patience(&self) -> Duration {
+        self.work.grace.max(LEAST_LINGER)
+    }
+
+    /// Resolves when the run is to be stopped or left, with what came of that.
+    async fn asked_to_end(&self) -> Ending {
+        tokio::select! {
+            biased;
+            () = self.io.stop.leave.cancelled() => Ending::Left,
+            () = asked_to_stop(self.io) => Ending::Stopped { kill: self.stop_from_afar().await },
+        }
+    }
+
+    /// Ends a run that nobody listens to now.
+    async fn stop_from_afar(&self) -> Kill {
+        let killer = Killer { pool: self.site.pool, target: self.site.target };
+        match killer.stop(self.work, self.io, None).await {
+            Kill::Gone if self.started => Kill::Confirmed,
+            kill => kill,
+        }
+    }
+
+    /// Waits before the server is looked for again.
+    async fn pause(&mut self) -> Option<Ending> {
+        let wait = self.wait;
+        self.wait = (wait * 2).min(LONGEST_WAIT);
+        tokio::select! {
+            biased;
+            ending = self.asked_to_end() => Some(ending),
+            () = sleep(wait) => None,
+        }
+    }
+
+    fn not_reached(&self, error: NotBegun, is_first: bool) -> Next {
+        if is_first {
+            return Next::Ending(match error {
+                NotBegun::Link(error) => Ending::Unreachable(error),
+                NotBegun::Refused(error) => Ending::NotStarted(error),
+            });
+        }
+        let error = error.into_error();
+        if is_away(&error) {
+            return Next::Reconnect(error.to_string());
+        }
+        let detail = format!("{error}, while the program ran");
+        Next::Ending(Ending::Lost { fault: LinkFault::LinkLost, detail })
+    }
+
+    /// Lets one follower copy output until it ends, or the run is stopped or left.
+    async fn visit(&mut self, lease: Lease, visit: Visit<'_>) -> Next {
+        let visited = match self.attend(&lease, visit).await {
+            Ok(visited) => visited,
+            Err(ending) => return Next::Ending(ending),
+        };
+        let why = lease.connection.why().to_owned();
+        if visited.cause == Cause::Closed && !lease.connection.is_dead() {
+            lease.give_back();
+        }
+        self.judge(visited, &why).await
+    }
+
+    async fn attend(&mut self, lease: &Lease, visit: Visit<'_>) -> Result<Visited, Ending> {
+        let (site, io, work) = (self.site, self.io, self.work);
+        let killer = Killer { pool: site.pool, target: site.target };
+        let stopper = Stopper { killer, work, io, own: Some(&lease.connection), limits: site.limits };
+        let talk = Talk::default();
+        let mut listening = pin!(self.listen(visit, &talk));
+        let visited = tokio::select! {
+            biased;
+            () = io.stop.leave.cancelled() => return Err(Ending::Left),
+            () = asked_to_stop(io) => {
+                talk.ending.cancel();
+                let (kill, ended) = both(stopper.stop_for_good(talk.heard.subscribe()), listening.as_mut()).await;
+                if ended.is_none() {
+                    // The last of the output is worth waiting for, and no more than that.
+                    let _ended = timeout(site.limits.close, listening).await;
+                }
+                return Err(Ending::Stopped { kill });
+            }
+            visited = &mut listening => visited,
+        };
+        if io.output.closed().now_or_never().is_some() {
+            return Err(Ending::Stopped { kill: stopper.stop_for_good(talk.heard.subscribe()).await });
+        }
+        Ok(visited)
+    }
+
+    async fn listen(&mut self, visit: Visit<'_>, talk: &Talk) -> Visited {
+        let Visit { channel: Channel { mut ear, mouth }, mut feed, input } = visit;
+        let mut exit = None;
+        let mut said = input.is_none();
+        let mut saying = pin!(mouth.say(input.unwrap_or_default(), &talk.ending));
+        let (mut silence, mut spoken) = (true, false);
+        let mut due = Instant::now() + self.site.limits.exec;
+        let cause = loop {
+            tokio::select! {
+                sent = saying.as_mut(), if !spoken => {
+                    (spoken, said) = (true, true);
+                    due = Instant::now() + self.site.limits.exec;
+                    if sent == Err(NotSent::Stuck) {
+                        break Cause::TimedOut(Phase::Script, self.site.limits.exec);
+                    }
+                }
+                heard = ear.next() => match heard {
+                    Some(Said::Output(stream, bytes)) => {
+                        self.pass_on(stream, feed.push(stream, bytes)).await;
+                        if feed.is_started() {
+                            talk.tell(Heard::Started);
+                        }
+                        if silence && feed.is_begun() {
+                            silence = false;
+                            self.say_back().await;
+                        }
+                        if feed.word().is_some() {
+                            due = Instant::now() + self.site.limits.close;
+                        }
+                    }
+                    Some(Said::Exit(how)) => exit = Some(how),
+                    Some(Said::Closed) => break Cause::Closed,
+                    Some(Said::Accepted | Said::Refused | Said::Nothing) => {}
+                    None => break Cause::LinkDown,
+                },
+                () = sleep_until(due), if feed.word().is_some() => break Cause::TimedOut(Phase::Close, self.site.limits.close),
+                () = sleep_until(due), if said && !feed.is_started() => {
+                    break Cause::TimedOut(Phase::Script, self.site.limits.exec);
+                }
+            }
+        };
+        talk.tell(if cause == Cause::Closed { Heard::Closed } else { Heard::Lost });
+        self.started |= feed.is_started();
+        let (word, delivered) = (feed.word(), self.started || input.is_none() || mouth.is_whole());
+        let (start, rest) = feed.end();
+        self.pass_on(Stream::Stderr, Piece { noise: Bytes::new(), output: rest }).await;
+        Visited { cause, word, exit, start, delivered }
+    }
+
+    /// Passes on what a follower copied; what the login shell said before is no part of the output.
+    async fn pass_on(&mut self, stream: Stream, piece: Piece) {
+        let place = if stream == Stream::Stderr { &mut self.places.stderr } else { &mut self.places.stdout };
+        *place += piece.output.len() as u64;
+        // When nobody takes output any more, the run is stopped from outside of here.
+        for (stream, bytes) in [(Stream::System, piece.noise), (stream, piece.output)] {
+            if !bytes.is_empty() {
+                let _closed = self.io.output.send(stream, bytes).await;
+            }
+        }
+    }
+
+    /// What follows from the end of a visit.
+    async fn judge(&mut self, visited: Visited, why: &str) -> Next {
+        let endpoint = self.site.endpoint;
+        let Visited { cause, word, exit, start, delivered } = visited;
+        if let Start::Refused(error) = start {
+            let unreachable = error.code() == ErrorCode::ConnectFailed;
+            return Next::Ending(if unreachable { Ending::Unreachable(error) } else { Ending::NotStarted(error) });
+        }
+        let exits: Vec<Exit> = exit.into_iter().collect();
+        let verdict = Verdict { endpoint, exits: &exits, delivered };
+        match word {
+            Some(Word::Exit { code, .. }) if !self.started => Next::Ending(Ending::NotStarted(silent(endpoint, code))),
+            Some(Word::Exit { code, signal, stdout, stderr, cut }) => {
+                if (self.places.stdout, self.places.stderr) != (stdout, stderr) {
+                    return self.again("it did not copy all of the output");
+                }
+                self.tell_cuts(&cut, stdout, stderr).await;
+                Next::Ending(match signal {
+                    Some(signal) => Ending::Signaled { signal },
+                    None => Ending::Exited { code },
+                })
+            }
+            Some(Word::Lingers { code }) => self.clear(code).await,
+            Some(Word::Gone { uptime }) => Next::Ending(self.gone(uptime)),
+            Some(Word::Rebooted) => Next::Ending(rebooted()),
+            Some(Word::Dead) => Next::Ending(Ending::Lost {
+                fault: LinkFault::NoExitStatus,
+                detail: "the program ended, and whatever was to note its exit status had ended before".to_owned(),
+            }),
+            Some(Word::Stuck) => self.again("it could not read the output"),
+            None if !delivered => Next::Ending(match cause {
+                Cause::Closed => verdict.silent(),
+                Cause::LinkDown => verdict.link_down(why),
+                Cause::TimedOut(phase, limit) => verdict.timed_out(phase, limit),
+            }),
+            None => match cause {
+                Cause::LinkDown => Next::Reconnect(why.to_owned()),
+                Cause::Closed => self.again("it ended without a word"),
+                Cause::TimedOut(phase, _) => self.again(&format!("timed out in {}", phase.name())),
+            },
+        }
+    }
+
+    /// Lets another follower try, unless too many have failed.
+    fn again(&mut self, why: &str) -> Next {
+        self.silent += 1;
+        if self.silent < SILENT_FOLLOWERS {
+            return Next::Reconnect(format!("nothing follows the run there: {why}"));
+        }
+        let detail = format!("{}: {SILENT_FOLLOWERS} times, nothing could follow the run: {why}", self.site.endpoint);
+        Next::Ending(Ending::Lost { fault: LinkFault::NoExitStatus, detail })
+    }
+
+    /// Ends what the program left behind and what holds its output open.
+    async fn clear(&mut self, code: i32) -> Next {
+        if std::mem::replace(&mut self.cleared, true) {
+            let limit = self.patience();
+            let error = crate::ssh::phase::timed_out(self.site.endpoint, Phase::Close, limit);
+            let detail = format!("{error}, after exit status {code}");
+            return Next::Ending(Ending::Lost { fault: LinkFault::LinkLost, detail });
+        }
+        let killer = Killer { pool: self.site.pool, target: self.site.target };
+        let kill = killer.stop(self.work, self.io, None).await;
+        remark(&self.io.output, &kill).await;
+        Next::Again
+    }
+
+    /// The run is not there: because the server was started again, if it tells that.
+    fn gone(&self, uptime: Option<u64>) -> Ending {
+        let age = self.age + self.since.elapsed();
+        match uptime {
+            Some(uptime) if Duration::from_secs(uptime) + BOOT_SLACK < age => rebooted(),
+            _ => Ending::Lost {
+                fault: LinkFault::RunDirectoryGone,
+                detail: format!("{}: there is no directory of this run any more", self.site.endpoint),
+            },
+        }
+    }
+
+    async fn tell_cuts(&self, cut: &[Stream], stdout: u64, stderr: u64) {
+        for stream in cut {
+            let kept = if *stream == Stream::Stderr { stderr } else { stdout };
+            let name = &self.site.target.name;
+            self.tell(format!("[birun: {name} kept {kept} bytes of {stream}, and there was more: at most 256 MiB are kept, and what the disk there has room for]\n")).await;
+        }
+    }
+
+    async fn say_away(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.away, true) {
+            let name = &self.site.target.name;
+            self.tell(format!("[birun: lost {name} ({why}); the program runs on there, and is looked for]\n")).await;
+        }
+    }
+
+    /// The follower has begun: if nobody listened for a while, that is over.
+    async fn say_back(&mut self) {
+        self.wait = FIRST_WAIT;
+        if std::mem::take(&mut self.away) {
+            self.tell(format!("[birun: {} is back]\n", self.site.target.name)).await;
+        }
+    }
+
+    async fn tell(&self, text: String) {
+        if self.io.output.send(Stream::System, Bytes::from(text)).await.is_err() {
+            tracing::debug!(step = %self.work.step, "nobody takes a remark about a detached run");
+        }
+    }
+}
+
+/// Whether an error may pass by itself: nothing is wrong but that the server cannot be reached.
+fn is_away(error: &Error) -> bool {
+    use ErrorCode::{ConnectFailed, ConnectTimeout, PhaseTimeout, ResolveFailed};
+    matches!(error.code(), ConnectFailed | ConnectTimeout | PhaseTimeout | ResolveFailed)
+}
+
+fn rebooted() -> Ending {
+    let detail = "the server was started again while the program ran".to_owned();
+    Ending::Lost { fault: LinkFault::HostRebooted, detail }
+}
+
+/// The shell that was to run the program ended without a word.
+fn silent(endpoint: &crate::ssh::phase::Endpoint, code: i32) -> Error {
+    let message = format!("{endpoint}: the shell did not start the script (exit status {code})");
+    Error::new(ErrorCode::SpawnFailed, message).with_hint("its own words are in the output")
+}

@@ -1,0 +1,60 @@
+# Follows a detached run, from given places in its output to its end.
+#
+# $1 is the id of the step, $2 a sign that nobody else knows, $3 for how many hundredths of a second
+# processes that were left behind may hold the output, $4 and $5 the places in stdout and stderr.
+# Both streams begin with a line under the sign; the last line of stderr is one as well.
+step=$1 sign=$2 patience=$3 uid=$(id -u);
+say() { printf "birun:%s:%s\n" "$sign" "$1" >&2; };
+printf "birun:%s:begin\n" "$sign"; say begin;
+
+uptime= boot=;
+{ read -r uptime rest </proc/uptime; read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null;
+gone() { say "gone ${uptime:--}"; exit 0; };
+for dir in ${TMPDIR:+"$TMPDIR/birun-$uid/$step"} "/tmp/birun-$uid/$step" ""; do
+    test -d "$dir" && test -O "$dir" && break;
+done;
+test -n "$dir" && { exec 3<"$dir/stdout" 4<"$dir/stderr"; } 2>/dev/null || gone;
+seen=$dir/seen.$sign;
+end() { rm -f "$seen".*; say "$1"; exit 0; };
+{ dd bs=1 skip="$4" count=0 <&3 && dd bs=1 skip="$5" count=0 <&4; } >/dev/null 2>&1 || end stuck;
+
+# Whether the shell of the program still is the process that wrote its number down.
+born() { shift 19; born=$1; };
+runs() {
+    read -r pid birth its_boot <"$dir/pid" && test "$pid" -gt 1 || return;
+    case $birth in -) kill -0 "$pid"; return;; esac;
+    test "$its_boot" = "$boot" && read -r line <"/proc/$pid/stat" && born ${line##*) } && test "$born" = "$birth";
+};
+# How it ended, where nobody wrote it down.
+lost() {
+    pid= birth= its_boot=;
+    read -r pid birth its_boot <"$dir/pid";
+    case $its_boot in "$boot" | - | "") end "dead ${pid:--}";; *) end rebooted;; esac;
+};
+# Whether a stream may have grown since it was copied: in the same instant, it may.
+grew() { if test "$seen.$1" -nt "$dir/$1"; then return 1; fi; };
+
+nap=2 missing=0 held=0 opening=;
+while :; do
+    test -d "$dir" || gone;
+    # The end is looked for before the output is copied, so that what was written before it is copied.
+    over=; test -f "$dir/exit" && over=1;
+    test -z "$opening" && test -f "$dir/opening" && { read -r opening <"$dir/opening"; printf "%s\n" "$opening" >&2; };
+    copied=;
+    if test -n "$over" || grew stdout; then copied=1; : >"$seen.stdout"; cat <&3 || end stuck; fi;
+    if test -n "$over" || { test -n "$opening" && grew stderr; }; then
+        copied=1; : >"$seen.stderr"; cat <&4 >&2 || end stuck;
+    fi;
+    test -n "$over" && { touch "$dir/seen"; read -r line <"$dir/exit"; end "exit $line"; };
+    if test -n "$copied"; then nap=2; elif test "$nap" -lt 16; then nap=$((nap * 2)); else nap=20; fi;
+    if test -f "$dir/code"; then
+        missing=0 held=$((held + nap)); read -r line <"$dir/code";
+        test "$held" -gt "$patience" && end "lingers $line";
+    elif runs 2>/dev/null; then
+        missing=0;
+    else
+        missing=$((missing + nap));
+        test "$missing" -gt 500 && lost 2>/dev/null;
+    fi;
+    sleep "0.$((nap / 10))$((nap % 10))" 2>/dev/null || { nap=100; sleep 1; };
+done;
