@@ -30,6 +30,8 @@ mod stop;
 mod verdict;
 mod wire;
 
+#[cfg(feature = "testing")]
+pub(crate) use detached::detached_text;
 pub use executor::{SshBuilder, SshExecutor};
 #[cfg(feature = "testing")]
 pub(crate) use host_key::offered;

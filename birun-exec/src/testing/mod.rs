@@ -112,6 +112,16 @@ pub fn exec_text(work: &Work) -> Result<(String, Vec<u8>)> {
     Ok((bootstrap.command_line(), bootstrap.input().to_vec()))
 }
 
+/// What the SSH executor sends to begin a detached run, under the sign `sign` and with a patience of one
+/// second: the text of the command, and its stdin.
+///
+/// # Errors
+/// Those of work that cannot be started.
+pub fn detached_text(work: &Work, sign: &str) -> Result<(String, Vec<u8>)> {
+    let bootstrap = Bootstrap::new(work)?;
+    Ok((crate::ssh::detached_text(&bootstrap, work.step, sign), bootstrap.input().to_vec()))
+}
+
 /// Remembers what an executor noted about host keys, or refuses to.
 #[derive(Debug, Default)]
 pub struct Notes {

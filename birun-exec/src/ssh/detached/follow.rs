@@ -218,7 +218,7 @@ impl<'a> Follower<'a> {
 
     async fn listen(&mut self, visit: Visit<'_>, talk: &Talk) -> Visited {
         let Visit { channel: Channel { mut ear, mouth }, mut feed, input } = visit;
-        let mut exit = None;
+        let (before, mut exit) = (self.places, None);
         let mut said = input.is_none();
         let mut saying = pin!(mouth.say(input.unwrap_or_default(), &talk.ending));
         let (mut silence, mut spoken) = (true, false);
@@ -259,6 +259,9 @@ impl<'a> Follower<'a> {
         };
         talk.tell(if cause == Cause::Closed { Heard::Closed } else { Heard::Lost });
         self.started |= feed.is_started();
+        if self.places != before {
+            self.silent = 0;
+        }
         let (word, delivered) = (feed.word(), self.started || input.is_none() || mouth.is_whole());
         let (start, rest) = feed.end();
         self.pass_on(Stream::Stderr, Piece { noise: Bytes::new(), output: rest }).await;

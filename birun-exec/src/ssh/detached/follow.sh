@@ -28,7 +28,7 @@ runs() {
 # How it ended, where nobody wrote it down.
 lost() {
     pid= birth= its_boot=;
-    read -r pid birth its_boot <"$dir/pid";
+    { read -r pid birth its_boot <"$dir/pid"; } 2>/dev/null;
     case $its_boot in "$boot" | - | "") end "dead ${pid:--}";; *) end rebooted;; esac;
 };
 # Whether a stream may have grown since it was copied: in the same instant, it may.
@@ -54,7 +54,7 @@ while :; do
         missing=0;
     else
         missing=$((missing + nap));
-        test "$missing" -gt 500 && lost 2>/dev/null;
+        test "$missing" -gt 500 && lost;
     fi;
     sleep "0.$((nap / 10))$((nap % 10))" 2>/dev/null || { nap=100; sleep 1; };
 done;

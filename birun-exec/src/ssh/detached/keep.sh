@@ -40,10 +40,10 @@ lead="
 ";
 
 # This shell says something when its child is killed: a code of 137 alone would not tell it. So what the
-# child writes must not be redirected here, but there.
+# child writes must not be redirected here, but there; and a bash must not be in its POSIX mode.
 {
     {
-        : >"$dir/said";
+        : >"$dir/said"; test -z "$BASH_VERSION" || set +o posix;
         $setsid /bin/sh -c "$lead" lead "$dir" "$@";
         code=$? signal=;
         test "$code" -gt 128 && test -s "$dir/said" && signal=$(kill -l "$code" 2>/dev/null);

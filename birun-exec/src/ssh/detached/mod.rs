@@ -64,6 +64,12 @@ async fn remove(pool: &Pool, target: &Arc<ServerTarget>, step: StepId) -> Result
     Ok(())
 }
 
+/// The line that begins a run, for those who look at what it does.
+#[cfg(feature = "testing")]
+pub(crate) fn detached_text(bootstrap: &Bootstrap, step: StepId, sign: &str) -> String {
+    texts::start(bootstrap, step, &texts::Name::from(sign), Duration::from_secs(1))
+}
+
 impl Places {
     fn of(from: &Resume) -> Self {
         Self { stdout: from.stdout, stderr: from.stderr }

@@ -1,6 +1,7 @@
 //! The SSH executor: against a real sshd, against servers that misbehave, over lines that break.
 
 mod agent;
+mod detached;
 mod endings;
 mod floods;
 mod host_keys;
@@ -17,6 +18,7 @@ use birun_core::testing::harness::Suite;
 
 pub(crate) fn add_to(suite: &mut Suite) {
     agent::add_to(suite);
+    detached::add_to(suite);
     endings::add_to(suite);
     floods::add_to(suite);
     host_keys::add_to(suite);

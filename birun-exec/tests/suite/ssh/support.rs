@@ -1,13 +1,13 @@
 //! What the tests of the SSH executor have in common.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use birun_core::Error;
 use birun_core::execution::executor::HostTrust;
 use birun_core::execution::{
-    Ending, Executor, Handle, OutputSender, ServerTarget, Stop, Stream, Target, Waits, Work, WorkIo,
-};
+    Ending, Executor, Handle, OutputSender, ServerTarget, Stop, Stream, Target, Waits, Work, WorkIo, Resume};
 use birun_core::id::{ExecutionId, StepId};
 use birun_core::inventory::HostKeyPolicy;
 use birun_core::script::{Content, Interpreter, RunMode};
@@ -137,13 +137,28 @@ pub(crate) struct Going {
 }
 
 pub(crate) fn go(executor: &SshExecutor, work: Work) -> Going {
+    go_from(executor, work, None)
+}
+
+/// Takes up detached work that runs already, from a place on.
+pub(crate) fn adopt(executor: &SshExecutor, work: Work, from: Resume) -> Going {
+    go_from(executor, work, Some(from))
+}
+
+fn go_from(executor: &SshExecutor, work: Work, from: Option<Resume>) -> Going {
     let (output, chunks) = OutputSender::channel(16);
     let stop = Stop::default();
     let waits = Waits::default();
     let io = WorkIo { output, stop: stop.clone(), trust: Notes::new(), waits: waits.clone() };
     let (step, handle) = (work.step, executor.handle(&work));
     let executor = executor.clone();
-    Going { step, handle, stop, waits, chunks, ending: tokio::spawn(async move { executor.run(work, io).await }) }
+    let running = async move {
+        match from {
+            Some(from) => executor.adopt(work, io, from).await,
+            None => executor.run(work, io).await,
+        }
+    };
+    Going { step, handle, stop, waits, chunks, ending: tokio::spawn(running) }
 }
 
 impl Going {
@@ -158,6 +173,15 @@ impl Going {
         }
     }
 
+    /// Takes the rest of the output, by streams, and the ending.
+    pub(crate) async fn finish(mut self) -> (BTreeMap<Stream, Vec<u8>>, Ending) {
+        let mut output: BTreeMap<Stream, Vec<u8>> = BTreeMap::new();
+        while let Some((stream, bytes)) = self.chunks.recv().await {
+            output.entry(stream).or_default().extend_from_slice(&bytes);
+        }
+        (output, self.ending.await.unwrap())
+    }
+
     /// Takes the rest of the output and the ending.
     pub(crate) async fn end(mut self) -> Ending {
         while self.chunks.recv().await.is_some() {}
@@ -165,7 +189,8 @@ impl Going {
     }
 }
 
-/// How many processes of this machine carry the step's id, in their environment or as an argument.
+/// How many processes of this machine carry the step's id, in their environment or as an argument. Those that
+/// only keep and copy the output of a detached run do not count.
 pub(crate) fn processes_of(step: StepId) -> usize {
     let (mark, id) = (format!("BIRUN_STEP_ID={step}"), step.to_string());
     let has = |path: std::path::PathBuf, word: &str| {
@@ -173,7 +198,9 @@ pub(crate) fn processes_of(step: StepId) -> usize {
         bytes.split(|byte| *byte == 0).any(|part| part == word.as_bytes())
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
-    processes.filter(|path| has(path.join("environ"), &mark) || has(path.join("cmdline"), &id)).count()
+    let keeps = |path: &std::path::Path| ["keep", "follow"].iter().any(|word| has(path.join("cmdline"), word));
+    let processes = processes.filter(|path| has(path.join("environ"), &mark) || has(path.join("cmdline"), &id));
+    processes.filter(|path| !keeps(path)).count()
 }
 
 /// Waits until something holds.
