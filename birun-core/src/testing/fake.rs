@@ -11,9 +11,11 @@ use tokio::sync::watch;
 use crate::error::{Error, ErrorCode};
 use crate::execution::executor::HostTrust;
 use crate::execution::{
-    Ending, Executor, Handle, Kill, LinkFault, Probe, ProbeStage, Stage, StageStatus, Stream, Target, Work, WorkIo,
+    Ending, Executor, Handle, Kill, LinkFault, Probe, ProbeStage, Resume, Stage, StageStatus, Stream, Target, Work,
+    WorkIo,
 };
 use crate::id::StepId;
+use crate::script::RunMode;
 
 /// An executor without a world.
 ///
@@ -23,6 +25,9 @@ use crate::id::StepId;
 /// `ignore` (goes on as if it had not been told to stop), and one of `exit N`, `signal NAME`,
 /// `unreachable`, `not-started`, `link-lost`, `no-status`, `panic`. A script that ends without one
 /// of the last exits 0.
+///
+/// Detached work that holds or hangs can be left. When it is adopted, it goes through its script again from
+/// the beginning, and what was had of its output before is not sent again.
 #[derive(Clone, Debug)]
 pub struct FakeExecutor {
     name: String,
@@ -35,6 +40,8 @@ pub struct FakeExecutor {
 struct Log {
     runs: Vec<(StepId, String)>,
     kills: Vec<Handle>,
+    adopted: Vec<(StepId, Resume)>,
+    forgotten: Vec<Handle>,
     now: usize,
     most: usize,
 }
@@ -56,6 +63,18 @@ impl FakeExecutor {
     #[must_use]
     pub fn kills(&self) -> Vec<Handle> {
         self.lock().kills.clone()
+    }
+
+    /// The steps that were taken up, and from where, in order.
+    #[must_use]
+    pub fn adopted(&self) -> Vec<(StepId, Resume)> {
+        self.lock().adopted.clone()
+    }
+
+    /// The handles of detached work of which nothing is kept any more, in order.
+    #[must_use]
+    pub fn forgotten(&self) -> Vec<Handle> {
+        self.lock().forgotten.clone()
     }
 
     /// The most runs at one time.
@@ -105,8 +124,15 @@ impl FakeExecutor {
     }
 
     /// `released` was subscribed before anyone could see that the run has begun.
-    async fn follow_script(&self, work: &Work, io: &WorkIo, mut released: watch::Receiver<u64>) -> Ending {
+    async fn follow_script(
+        &self,
+        work: &Work,
+        io: &WorkIo,
+        mut released: watch::Receiver<u64>,
+        mut from: Resume,
+    ) -> Ending {
         let mut stoppable = true;
+        let detached = work.mode == RunMode::Detached;
         for line in work.content.as_str().lines() {
             let (verb, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
             if stoppable && io.stop.gracefully.is_cancelled() {
@@ -116,7 +142,8 @@ impl FakeExecutor {
                 "print" | "error" | "show" => {
                     let stream = if verb == "error" { Stream::Stderr } else { Stream::Stdout };
                     let text = if verb == "show" { variable(work, rest) } else { rest.to_owned() };
-                    if io.output.send(stream, Bytes::from(format!("{text}\n"))).await.is_err() {
+                    let bytes = unsent(&mut from, stream, Bytes::from(format!("{text}\n")));
+                    if io.output.send(stream, bytes).await.is_err() {
                         return Ending::Stopped { kill: Kill::Confirmed };
                     }
                 }
@@ -126,9 +153,13 @@ impl FakeExecutor {
                     tokio::select! {
                         _ = released.changed() => {}
                         () = io.stop.gracefully.cancelled(), if stoppable => {}
+                        () = io.stop.leave.cancelled(), if detached => return Ending::Left,
                     }
                 }
-                "hang" => io.stop.gracefully.cancelled().await,
+                "hang" => tokio::select! {
+                    () = io.stop.gracefully.cancelled() => {}
+                    () = io.stop.leave.cancelled(), if detached => return Ending::Left,
+                },
                 "" => {}
                 _ => return ending(verb, rest),
             }
@@ -138,6 +169,14 @@ impl FakeExecutor {
         }
         Ending::Exited { code: 0 }
     }
+}
+
+/// What of some output was not had before.
+fn unsent(from: &mut Resume, stream: Stream, mut bytes: Bytes) -> Bytes {
+    let had = if stream == Stream::Stderr { &mut from.stderr } else { &mut from.stdout };
+    let skipped = bytes.split_to(bytes.len().min(usize::try_from(*had).unwrap_or(usize::MAX)));
+    *had -= skipped.len() as u64;
+    bytes
 }
 
 fn variable(work: &Work, name: &str) -> String {
@@ -173,9 +212,23 @@ impl Executor for FakeExecutor {
         let released = self.released.subscribe();
         self.begin(&work);
         let leave = scope_exit(|| self.lock().now -= 1);
-        let ending = self.follow_script(&work, &io, released).await;
+        let ending = self.follow_script(&work, &io, released, Resume::default()).await;
         drop(leave);
         ending
+    }
+
+    fn detaches(&self) -> bool {
+        true
+    }
+
+    async fn adopt(&self, work: Work, io: WorkIo, from: Resume) -> Ending {
+        let released = self.released.subscribe();
+        self.lock().adopted.push((work.step, from));
+        self.follow_script(&work, &io, released, from).await
+    }
+
+    async fn forget(&self, _target: &Target, handle: &Handle) {
+        self.lock().forgotten.push(handle.clone());
     }
 
     async fn kill(&self, _target: &Target, handle: &Handle, _grace: Duration) -> Kill {

@@ -5,6 +5,7 @@
 mod awkward;
 mod counted;
 mod dependencies;
+mod detached;
 mod drive;
 mod engine;
 mod faulty;
@@ -28,6 +29,14 @@ fn main() -> ExitCode {
     counted::listen();
     let mut suite = Suite::new();
     suite.plain("dependencies_point_towards_the_core", &[], dependencies::dependencies_point_towards_the_core);
+    cases!(suite, detached:
+        what_a_worker_leaves_another_takes_up
+        what_a_dead_worker_left_is_taken_up_whatever_the_policy_for_lost_steps
+        a_secret_at_the_place_where_output_is_taken_up_stays_hidden
+        the_limit_of_the_output_counts_what_was_there_before
+        what_is_cancelled_while_nobody_has_it_is_stopped_when_it_is_taken_up
+        only_what_can_be_done_detached_is_accepted_so
+    );
     cases!(suite, engine:
         a_script_runs_and_its_output_is_followed_to_the_end
         a_follower_resumes_where_it_stopped

@@ -230,6 +230,36 @@ proptest! {
     }
 
     #[test]
+    fn a_masker_goes_on_wherever_an_earlier_one_broke_off(
+        (secrets, text) in secrets_and_text(),
+        sizes in prop::collection::vec(1_usize..20, 1..6),
+        broke_off in 0_usize..400,
+        size in 1_usize..20,
+    ) {
+        let secrets: Vec<Secret> = secrets.into_iter().map(Secret::new).collect();
+        let set = SecretSet::new(&secrets);
+        let (mut earlier, mut shown, mut taken) = (set.masker(), Vec::new(), 0);
+        for size in sizes.iter().cycle() {
+            if taken >= broke_off.min(text.len()) {
+                break;
+            }
+            let chunk = &text[taken..text.len().min(taken + size)];
+            shown.extend(earlier.push(Bytes::copy_from_slice(chunk)));
+            taken += chunk.len();
+        }
+        // What was held back is lost with it.
+        let end = taken - earlier.held();
+        let from = end.saturating_sub(SecretSet::CONTEXT);
+        let mut later = set.masker_after(end - from);
+        for chunk in text[from..].chunks(size) {
+            shown.extend(later.push(Bytes::copy_from_slice(chunk)));
+        }
+        shown.extend(later.finish());
+        prop_assert_eq!(shown, mask_plainly(&set, &text));
+        prop_assert_eq!(later.held(), 0);
+    }
+
+    #[test]
     fn only_the_longest_end_that_could_begin_a_secret_is_held(
         (secrets, text) in secrets_and_text(),
         size in 1_usize..20,

@@ -33,6 +33,7 @@ pub(crate) fn add_to(suite: &mut Suite) {
     suite.test("ssh::detached::more_output_than_is_kept_is_told", &sshd, beyond_the_cap);
     suite.test("ssh::detached::a_script_that_arrived_in_part_is_not_run", &sshd, cut_script);
     suite.test("ssh::detached::nothing_is_kept_of_what_is_forgotten", &sshd, forgotten);
+    suite.test("ssh::detached::exit_codes_are_told_exactly", &sshd, exit_codes);
     for shell in ["dash", "bash", "busybox"] {
         let need = [Need::program(shell)];
         suite.test(format!("ssh::detached::{shell}_keeps_and_follows"), &need, move || async move { in_shell(shell) });
@@ -329,6 +330,17 @@ async fn forgotten() {
         !String::from_utf8_lossy(&line).contains(&format!("keep\0{}", work.step))
     }))
     .await;
+}
+
+async fn exit_codes() {
+    let server = Sshd::start();
+    let (target, executor) = (Arc::new(server.target()), patient());
+    for code in [0, 1, 3, 125, 126, 127, 128, 130, 137, 143, 254, 255] {
+        let work = detached(&target, &format!("exit {code}"));
+        let (_, ending) = go(&executor, work.clone()).finish().await;
+        assert!(matches!(ending, Ending::Exited { code: told } if told == code), "{code} {ending:?}");
+        forget(&executor, &target, &work).await;
+    }
 }
 
 /// Runs a body as a server's login shell would, every shell replaced by a certain one, with a directory
