@@ -9,10 +9,13 @@
 //! counts. If the earlier file turned out to be longer when the first note had been written, a
 //! second note follows at once; the last one counts. Then come records.
 
+use std::io::IoSlice;
+
 use birun_core::execution::log::MAX_PAYLOAD;
 use birun_core::execution::{Record, Stream};
 use bytes::{Buf, BufMut, Bytes};
 use chrono::DateTime;
+use crc32fast::Hasher;
 
 /// Length of a header.
 pub(super) const HEADER: usize = 41;
@@ -51,6 +54,14 @@ pub(super) struct Note {
 pub(super) enum Content {
     Note(Note),
     Record(Record),
+}
+
+/// Records as one batch. The payloads stay where they are: copying them costs as much as writing them.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    /// Of all frames, one after the other.
+    headers: Vec<u8>,
+    records: &'a [Record],
 }
 
 const NOTE: u8 = 255;
@@ -115,7 +126,7 @@ impl Header {
         })
     }
 
-    /// Writes a frame; the CRC is worked out here.
+    /// Writes the header of a frame with this payload; the CRC is worked out here.
     fn write(&self, payload: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         out.put_u32_le(0);
@@ -126,9 +137,11 @@ impl Header {
         out.put_u32_le(self.step);
         out.put_u32_le(self.rest);
         out.put_u8(self.kind);
-        out.put_slice(payload);
-        if let Some((crc, covered)) = out.get_mut(start..).and_then(|frame| frame.split_first_chunk_mut::<4>()) {
-            *crc = crc32fast::hash(covered).to_le_bytes();
+        if let Some((crc, covered)) = out.get_mut(start..).and_then(|header| header.split_first_chunk_mut::<4>()) {
+            let mut hasher = Hasher::new();
+            hasher.update(covered);
+            hasher.update(payload);
+            *crc = hasher.finalize().to_le_bytes();
         }
     }
 }
@@ -142,22 +155,31 @@ pub(super) fn encode_note(note: &Note) -> Vec<u8> {
     let header = Header { crc: 0, len, seq: note.last_seq, at: 0, raw_end: 0, step: 0, rest: 0, kind: NOTE };
     let mut out = Vec::with_capacity(HEADER + payload.len());
     header.write(&payload, &mut out);
+    out.extend(payload);
     out
 }
 
-/// Records as one batch. Each has been checked to have at most [`MAX_PAYLOAD`] bytes; `None` if the
-/// batch is larger than 4 GiB.
-pub(super) fn encode_batch(records: &[Record]) -> Option<Vec<u8>> {
-    let total = records.iter().map(|record| HEADER + record.payload.len()).sum();
-    let mut out = Vec::with_capacity(total);
-    for record in records {
-        let len = u32::try_from(record.payload.len()).ok()?;
-        let rest = u32::try_from(total - out.len() - HEADER - record.payload.len()).ok()?;
-        let (seq, at, raw_end, step) = (record.seq, record.at.timestamp_micros(), record.raw_end, record.step);
-        let header = Header { crc: 0, len, seq, at, raw_end, step, rest, kind: kind(record.stream) };
-        header.write(&record.payload, &mut out);
+impl<'a> Batch<'a> {
+    /// Makes a batch of records. Each has been checked to have at most [`MAX_PAYLOAD`] bytes; `None`
+    /// if the batch is larger than 4 GiB.
+    pub(super) fn encode(records: &'a [Record]) -> Option<Self> {
+        let mut headers = Vec::with_capacity(HEADER * records.len());
+        let mut rest: usize = records.iter().map(|record| HEADER + record.payload.len()).sum();
+        for record in records {
+            rest -= HEADER + record.payload.len();
+            let (len, rest) = (u32::try_from(record.payload.len()).ok()?, u32::try_from(rest).ok()?);
+            let (seq, at, raw_end, step) = (record.seq, record.at.timestamp_micros(), record.raw_end, record.step);
+            let header = Header { crc: 0, len, seq, at, raw_end, step, rest, kind: kind(record.stream) };
+            header.write(&record.payload, &mut headers);
+        }
+        Some(Self { headers, records })
     }
-    Some(out)
+
+    /// The bytes of the batch, piece by piece.
+    pub(super) fn pieces(&self) -> Vec<IoSlice<'_>> {
+        let frames = self.headers.chunks(HEADER).zip(self.records);
+        frames.flat_map(|(header, record)| [IoSlice::new(header), IoSlice::new(&record.payload)]).collect()
+    }
 }
 
 const fn kind(stream: Stream) -> u8 {
@@ -181,6 +203,10 @@ mod tests {
         Record { seq, at, step: 7, stream: Stream::Stderr, raw_end: 99, payload: Bytes::from_static(payload) }
     }
 
+    fn encode(records: &[Record]) -> Vec<u8> {
+        Batch::encode(records).unwrap().pieces().iter().flat_map(|piece| piece.to_vec()).collect()
+    }
+
     fn read(frame: &[u8]) -> Option<Content> {
         Header::parse(frame)?.content(Bytes::copy_from_slice(frame))
     }
@@ -188,7 +214,7 @@ mod tests {
     #[test]
     fn a_batch_reads_back_and_tells_what_follows_in_it() {
         let records = [record(1, b"hello"), record(2, b""), record(3, b"!")];
-        let bytes = encode_batch(&records).unwrap();
+        let bytes = encode(&records);
         let mut rest = &bytes[..];
         for record in &records {
             let header = Header::parse(rest).unwrap();
@@ -209,7 +235,7 @@ mod tests {
 
     #[test]
     fn any_flipped_bit_is_noticed() {
-        let whole = encode_batch(&[record(1, b"hello")]).unwrap();
+        let whole = encode(&[record(1, b"hello")]);
         for bit in 0..whole.len() * 8 {
             let mut bytes = whole.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -225,6 +251,7 @@ mod tests {
         let header = Header { kind: NOTE, len, ..Header::parse(&[0; HEADER]).unwrap() };
         let mut frame = Vec::new();
         header.write(&payload, &mut frame);
+        frame.extend(payload);
         assert!(read(&frame).is_none());
     }
 }

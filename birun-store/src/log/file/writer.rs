@@ -1,15 +1,15 @@
 //! Appending to the log of one execution, under one epoch.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use birun_core::execution::Record;
 use birun_core::store::{StoreError, StoreResult};
 
 use super::epochs::{self, Segment};
-use super::frame::{Note, encode_batch, encode_note};
+use super::frame::{Batch, Note, encode_note};
 use super::scanner::{Item, View};
 use super::{io_error, make_private_dir};
 use crate::log::{check_records, failed};
@@ -19,7 +19,7 @@ use crate::log::{check_records, failed};
 pub(super) struct Writer {
     file: File,
     path: PathBuf,
-    /// Where the next batch is written.
+    /// Where the next batch is written; the file stands there.
     end: u64,
     last_seq: u64,
     /// Whether the file's name may not survive a crash of the machine yet.
@@ -69,11 +69,11 @@ impl Writer {
         self.last_seq
     }
 
-    /// Appends records as one batch, with one write.
+    /// Appends records as one batch.
     pub(super) fn append(&mut self, records: &[Record]) -> StoreResult<()> {
         let last_seq = check_records(self.last_seq, records)?;
-        let batch = encode_batch(records).ok_or_else(|| failed("more than 4 GiB were appended at once"))?;
-        self.write(&batch)?;
+        let batch = Batch::encode(records).ok_or_else(|| failed("more than 4 GiB were appended at once"))?;
+        self.write(&mut batch.pieces())?;
         self.last_seq = last_seq;
         Ok(())
     }
@@ -95,20 +95,28 @@ impl Writer {
     }
 
     fn note(&mut self, note: &Note) -> StoreResult<()> {
-        self.write(&encode_note(note))?;
+        self.write(&mut [IoSlice::new(&encode_note(note))])?;
         self.last_seq = note.last_seq;
         Ok(())
     }
 
-    /// Writes all of some bytes or nothing.
-    fn write(&mut self, bytes: &[u8]) -> StoreResult<()> {
+    /// Writes all of some pieces or nothing.
+    fn write(&mut self, pieces: &mut [IoSlice<'_>]) -> StoreResult<()> {
         self.check()?;
-        if let Err(error) = self.file.write_all_at(bytes, self.end) {
+        let len: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if let Err(error) = write_all(&self.file, pieces) {
             // A batch that is not whole does not count; what is left of it must not run into the next one.
-            self.is_broken = self.file.set_len(self.end).is_err();
+            self.is_broken = self.cut().is_err();
             return Err(io_error(&self.path, error));
         }
-        self.end += bytes.len() as u64;
+        self.end += len;
+        Ok(())
+    }
+
+    /// Drops what stands behind the last whole batch.
+    fn cut(&mut self) -> io::Result<()> {
+        self.file.set_len(self.end)?;
+        self.file.seek(SeekFrom::Start(self.end))?;
         Ok(())
     }
 
@@ -132,6 +140,19 @@ impl Writer {
         self.is_new = false;
         Ok(())
     }
+}
+
+/// Writes pieces where the file stands.
+fn write_all(mut file: &File, mut pieces: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while !pieces.is_empty() {
+        match file.write_vectored(pieces) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut pieces, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl Earlier {
