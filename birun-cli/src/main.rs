@@ -32,6 +32,8 @@ use crate::ui::{ColorChoice, Format, Manner, Ui};
 
 /// Threads that drive what birun does at once; waiting takes none of them.
 const THREADS: usize = 4;
+/// A block of memory larger than any that is needed often.
+const LARGEST_BLOCK: usize = 8 * 1024 * 1024;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -65,6 +67,7 @@ fn failpoint(env: &Env) -> CommandResult<Option<Failpoint>> {
 }
 
 fn run(ui: &Ui, ctx: Context, cli: Cli, failpoint: Option<Failpoint>) -> CommandResult {
+    keep_freed_memory();
     let _logs = logging::start(cli.command.log_format(), ui.manner(), failpoint);
     // One provider of cryptography for the whole process, chosen here and not by whoever comes first.
     rustls::crypto::ring::default_provider().install_default().ok();
@@ -75,6 +78,15 @@ fn run(ui: &Ui, ctx: Context, cli: Cli, failpoint: Option<Failpoint>) -> Command
     // Whatever still waits in a thread of its own, a read of stdin for example, is not waited for.
     runtime.shutdown_background();
     ended
+}
+
+/// Lets the allocator keep what output frees for the output that follows.
+///
+/// glibc gives freed memory back to the kernel beyond a threshold, and output crosses the first one
+/// all the time: each byte of it is then paid for with a fresh page. The threshold becomes twice the
+/// largest block that was ever freed, so one is; nobody writes to it, so it takes no memory.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));
 }
 
 fn finish(ui: &Ui, ended: CommandResult) -> ExitCode {

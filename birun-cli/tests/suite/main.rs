@@ -8,6 +8,7 @@ mod birun;
 mod canary;
 mod contexts;
 mod data_dir;
+mod detached;
 mod disk;
 mod errors;
 mod exit_codes;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     tls::add(&mut suite);
     ssh::add(&mut suite);
     kill::add(&mut suite);
+    detached::add(&mut suite);
     storm::add(&mut suite);
     nemesis::add(&mut suite);
     canary::add(&mut suite);

@@ -320,15 +320,15 @@ async fn forgotten() {
     assert!(matches!(ending, Ending::Exited { code: 0 }), "{ending:?}");
     assert_eq!(text(&output, Stream::Stdout), "hi\n");
     assert!(directory(work.step).join("exit").exists(), "kept until the end is journalled");
-    eventually("the script's own file is gone", || {
-        !Path::new("/tmp").join(format!("birun-{}", work.step)).exists()
-    })
-    .await;
+    eventually("the script's own file is gone", || !Path::new("/tmp").join(format!("birun-{}", work.step)).exists())
+        .await;
     forget(&executor, &target, &work).await;
-    eventually("the keeper has gone", || fs::read_dir("/proc").unwrap().flatten().all(|entry| {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        !String::from_utf8_lossy(&line).contains(&format!("keep\0{}", work.step))
-    }))
+    eventually("the keeper has gone", || {
+        fs::read_dir("/proc").unwrap().flatten().all(|entry| {
+            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            !String::from_utf8_lossy(&line).contains(&format!("keep\0{}", work.step))
+        })
+    })
     .await;
 }
 
@@ -355,8 +355,7 @@ fn run_text(body: &str, shell: &Path, tmp: &Path, path: Option<&Path>) -> (Outpu
     if let Some(path) = path {
         command.env("PATH", path);
     }
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(&input).unwrap();
     (child.wait_with_output().unwrap(), work.step)
 }

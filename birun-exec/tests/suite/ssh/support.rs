@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use birun_core::Error;
 use birun_core::execution::executor::HostTrust;
 use birun_core::execution::{
-    Ending, Executor, Handle, OutputSender, ServerTarget, Stop, Stream, Target, Waits, Work, WorkIo, Resume};
+    Ending, Executor, Handle, OutputSender, Resume, ServerTarget, Stop, Stream, Target, Waits, Work, WorkIo,
+};
 use birun_core::id::{ExecutionId, StepId};
 use birun_core::inventory::HostKeyPolicy;
 use birun_core::script::{Content, Interpreter, RunMode};
