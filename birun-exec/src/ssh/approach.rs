@@ -30,8 +30,8 @@ use crate::ssh::peer::{Doorkeeper, Ended, Fault, Peer, in_words};
 use crate::ssh::phase::{Endpoint, Phase, limited, timed_out};
 use crate::ssh::wire::Wire;
 
-/// The largest packet of output that servers may send: as large as a record of the log.
-const PACKET: u32 = 64 * 1024;
+/// The largest packet of output that servers may send: about a record of the log, and all that russh allows.
+const PACKET: u32 = 65_535;
 /// russh reads each packet in two pieces; the buffer makes one system call of many.
 const READ_BUFFER: usize = 32 * 1024;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);

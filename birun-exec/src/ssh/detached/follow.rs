@@ -15,7 +15,7 @@ use crate::bootstrap::{Bootstrap, Start};
 use crate::leftover::remark;
 use crate::ssh::channel::{Channel, Exit, NotBegun, NotSent, Said};
 use crate::ssh::kill::Killer;
-use crate::ssh::listen::{Cause, Heard, LEAST_LINGER, Talk, both};
+use crate::ssh::listen::{Cause, Heard, LEAST_LINGER, Talk, both, until};
 use crate::ssh::phase::Phase;
 use crate::ssh::pool::Lease;
 use crate::ssh::run::Site;
@@ -104,7 +104,7 @@ impl<'a> Follower<'a> {
             };
             let begun = tokio::select! {
                 biased;
-                ending = self.asked_to_end() => return ending,
+                ending = self.asked_to_end(bootstrap.is_none()) => return ending,
                 begun = self.site.begin(&command, self.io) => begun,
             };
             let next = match begun {
@@ -133,12 +133,15 @@ impl<'a> Follower<'a> {
         self.work.grace.max(LEAST_LINGER)
     }
 
-    /// Resolves when the run is to be stopped or left, with what came of that.
-    async fn asked_to_end(&self) -> Ending {
+    /// Resolves when the run is to be stopped or left, with what came of that. One that has not begun is
+    /// not left to anyone: nothing of it runs.
+    async fn asked_to_end(&self, begun: bool) -> Ending {
         tokio::select! {
             biased;
-            () = self.io.stop.leave.cancelled() => Ending::Left,
-            () = asked_to_stop(self.io) => Ending::Stopped { kill: self.stop_from_afar().await },
+            () = self.io.stop.leave.cancelled() => if begun { Ending::Left } else { Ending::Stopped { kill: Kill::Gone } },
+            () = asked_to_stop(self.io) => {
+                Ending::Stopped { kill: if begun { self.stop_from_afar().await } else { Kill::Gone } }
+            }
         }
     }
 
@@ -157,7 +160,7 @@ impl<'a> Follower<'a> {
         self.wait = (wait * 2).min(LONGEST_WAIT);
         tokio::select! {
             biased;
-            ending = self.asked_to_end() => Some(ending),
+            ending = self.asked_to_end(true) => Some(ending),
             () = sleep(wait) => None,
         }
     }
@@ -195,10 +198,11 @@ impl<'a> Follower<'a> {
         let killer = Killer { pool: site.pool, target: site.target };
         let stopper = Stopper { killer, work, io, own: Some(&lease.connection), limits: site.limits };
         let talk = Talk::default();
+        let begins = visit.input.is_some();
         let mut listening = pin!(self.listen(visit, &talk));
         let visited = tokio::select! {
             biased;
-            () = io.stop.leave.cancelled() => return Err(Ending::Left),
+            () = may_be_left(io, begins, &talk) => return Err(Ending::Left),
             () = asked_to_stop(io) => {
                 talk.ending.cancel();
                 let (kill, ended) = both(stopper.stop_for_good(talk.heard.subscribe()), listening.as_mut()).await;
@@ -386,6 +390,14 @@ impl<'a> Follower<'a> {
         if self.io.output.send(Stream::System, Bytes::from(text)).await.is_err() {
             tracing::debug!(step = %self.work.step, "nobody takes a remark about a detached run");
         }
+    }
+}
+
+/// Resolves when a run is to be left, and is more than a script that is still on its way.
+async fn may_be_left(io: &WorkIo, begins: bool, talk: &Talk) {
+    io.stop.leave.cancelled().await;
+    if begins {
+        until(talk.heard.subscribe(), Heard::is_settled).await;
     }
 }
 

@@ -34,9 +34,15 @@ lost() {
 # Whether a stream may have grown since it was copied: in the same instant, it may.
 grew() { if test "$seen.$1" -nt "$dir/$1"; then return 1; fi; };
 
+# Whose child this is: another one's as soon as the connection has ended, and nobody listens any more.
+second() { shift; parent=$1; };
+look_up() { read -r line <"/proc/$$/stat" && second ${line##*) }; };
+parent=; look_up 2>/dev/null; listener=$parent;
+
 nap=2 missing=0 held=0 opening=;
 while :; do
     test -d "$dir" || gone;
+    look_up 2>/dev/null; test "$parent" = "$listener" || { rm -f "$seen".*; exit 0; };
     # The end is looked for before the output is copied, so that what was written before it is copied.
     over=; test -f "$dir/exit" && over=1;
     test -z "$opening" && test -f "$dir/opening" && { read -r opening <"$dir/opening"; printf "%s\n" "$opening" >&2; };

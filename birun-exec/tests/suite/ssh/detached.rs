@@ -132,7 +132,18 @@ async fn left(target: &Arc<ServerTarget>, gate: &Path, rest: &str) -> Work {
     let (_, ending) = going.finish().await;
     assert!(matches!(ending, Ending::Left), "{ending:?}");
     assert!(processes_of(work.step) > 0, "it goes on");
+    let step = work.step;
+    eventually("nobody follows it", || {
+        !any_process(|line| line.contains("\0follow\0") && line.contains(&step.to_string()))
+    })
+    .await;
     work
+}
+
+/// Whether the command line of any process is like that.
+fn any_process(is_so: impl Fn(&str) -> bool) -> bool {
+    let lines = fs::read_dir("/proc").unwrap().flatten().map(|entry| fs::read(entry.path().join("cmdline")));
+    lines.flatten().any(|line| is_so(&String::from_utf8_lossy(&line)))
 }
 
 async fn left_and_taken_up() {
@@ -323,13 +334,8 @@ async fn forgotten() {
     eventually("the script's own file is gone", || !Path::new("/tmp").join(format!("birun-{}", work.step)).exists())
         .await;
     forget(&executor, &target, &work).await;
-    eventually("the keeper has gone", || {
-        fs::read_dir("/proc").unwrap().flatten().all(|entry| {
-            let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            !String::from_utf8_lossy(&line).contains(&format!("keep\0{}", work.step))
-        })
-    })
-    .await;
+    let kept_by = format!("keep\0{}", work.step);
+    eventually("the keeper has gone", || !any_process(|line| line.contains(&kept_by))).await;
 }
 
 async fn exit_codes() {
