@@ -21,8 +21,8 @@ use crate::execution::metrics;
 use crate::execution::pipe::{StepOutput, StepTap};
 use crate::execution::state::{Outcome, StopCause, judge_ending};
 use crate::execution::{
-    Ending, Execution, Executor, Handle, JobContext, Kill, OutputSender, Reason, Resume, Step, StepNote, StepStatus,
-    Stop, Stream, Waits, Work, WorkIo,
+    Ending, Execution, Executor, Handle, JobContext, Kill, LinkFault, OutputSender, Reason, Resume, Step, StepNote,
+    StepStatus, Stop, Stream, Waits, Work, WorkIo,
 };
 use crate::id::{ExecutionId, StepId};
 use crate::milestone;
@@ -209,9 +209,11 @@ pub(super) fn attempt(
                 ended = supervised => ended,
                 never = tell_waits(step, &waits, &notes, &halt) => match never {},
             };
-            if let Ok(Ended::Work(Ending::Left)) = ended {
-                return leave(step, tap).await;
-            }
+            let ended = match ended {
+                Ok(Ended::Work(Ending::Left)) if stop.leave.is_cancelled() => return leave(step, tap).await,
+                Ok(Ended::Work(Ending::Left)) => Ok(Ended::Work(left_unasked())),
+                ended => ended,
+            };
             milestone::reach("exit.after");
             let outcome = judge(ended, cause, &settings, leftover.as_ref(), &halt).await;
             Attempted::Ended(store_output(step, tap, outcome).await)
@@ -229,6 +231,11 @@ pub(super) fn attempt(
         }
         attempted
     }
+}
+
+/// What an executor says that leaves work alone although nobody asked it to.
+fn left_unasked() -> Ending {
+    Ending::Lost { fault: LinkFault::LinkLost, detail: "the executor left it, and was not asked to".to_owned() }
 }
 
 /// Leaves an attempt to whoever takes it up next.

@@ -226,7 +226,8 @@ impl Gate {
         }
         for target in targets {
             let name = target.server.as_ref().map_or(LOCAL_EXECUTOR, |server| server.executor.as_str());
-            if detached && !self.shared.executor(name)?.detaches() {
+            let executor = self.shared.executor(name)?;
+            if detached && !executor.detaches() {
                 return Err(cannot_detach(&format!("the executor `{name}` of target `{}` cannot do it", target.name)));
             }
         }

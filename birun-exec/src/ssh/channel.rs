@@ -101,8 +101,10 @@ pub(super) struct Mouth {
 /// Why a command did not begin. Nothing was sent to it in either case.
 #[derive(Debug)]
 pub(super) enum NotBegun {
-    /// The connection failed.
+    /// The connection failed before the server was asked.
     Link(Error),
+    /// The server was asked and did not answer: it may have begun, and reads the end of its input.
+    NoReply(Error),
     /// The server refuses to run commands.
     Refused(Error),
 }
@@ -110,7 +112,7 @@ pub(super) enum NotBegun {
 impl NotBegun {
     pub(super) fn into_error(self) -> Error {
         match self {
-            Self::Link(error) | Self::Refused(error) => error,
+            Self::Link(error) | Self::NoReply(error) | Self::Refused(error) => error,
         }
     }
 }
@@ -123,7 +125,7 @@ impl Channel {
         let mut ear = Ear { half, ahead: None };
         let broke = || {
             let message = format!("{endpoint}: {} in exec reply", connection.why());
-            NotBegun::Link(Error::new(ErrorCode::ConnectFailed, message))
+            NotBegun::NoReply(Error::new(ErrorCode::ConnectFailed, message))
         };
         let reply = async {
             writer.exec(true, command).await.map_err(|_| broke())?;
@@ -131,7 +133,7 @@ impl Channel {
         };
         let agreed = timeout(limit, reply)
             .await
-            .unwrap_or_else(|_| Err(NotBegun::Link(timed_out(endpoint, Phase::ExecReply, limit))))?;
+            .unwrap_or_else(|_| Err(NotBegun::NoReply(timed_out(endpoint, Phase::ExecReply, limit))))?;
         if agreed { Ok(Self { ear, mouth: Mouth::new(writer, limit) }) } else { Err(refused(endpoint)) }
     }
 }

@@ -32,11 +32,11 @@ pub(super) async fn run(pool: &Pool, settings: &Settings, target: Arc<ServerTarg
     let begun = tokio::select! {
         biased;
         () = asked_to_stop(&io) => return Ending::Stopped { kill: Kill::Gone },
-        begun = site.begin(&command, &io) => begun,
+        begun = site.begin(&command, &io, Again::Always) => begun,
     };
     match begun {
         Ok((lease, channel)) => site.finish(&bootstrap, &work, &io, lease, channel).await,
-        Err(NotBegun::Link(error)) => Ending::Unreachable(error),
+        Err(NotBegun::Link(error) | NotBegun::NoReply(error)) => Ending::Unreachable(error),
         Err(NotBegun::Refused(error)) => Ending::NotStarted(error),
     }
 }
@@ -54,6 +54,15 @@ pub(super) async fn adopt(
     detached::adopt(site, &work, &io, from).await
 }
 
+/// Whether a server may be asked once more to run a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Also where it did not answer.
+    Always,
+    /// Only where it cannot have heard of it: what it began then would be in the way.
+    Unheard,
+}
+
 /// Where a run takes place.
 #[derive(Clone, Copy)]
 pub(super) struct Site<'a> {
@@ -67,7 +76,7 @@ impl Site<'_> {
     /// Gets a connection on which the server agreed to run a command.
     ///
     /// A kept connection that turns out to be dead is replaced once: nothing of the script was sent.
-    pub(super) async fn begin(&self, command: &str, io: &WorkIo) -> Result<(Lease, Channel), NotBegun> {
+    pub(super) async fn begin(&self, command: &str, io: &WorkIo, again: Again) -> Result<(Lease, Channel), NotBegun> {
         let mut freshness = Freshness::Any;
         loop {
             let lane = Lane::Work(&io.waits);
@@ -75,6 +84,7 @@ impl Site<'_> {
             match Channel::begin(&lease.connection, command).await {
                 Ok(channel) => return Ok((lease, channel)),
                 Err(NotBegun::Link(_)) if lease.reused => freshness = Freshness::New,
+                Err(NotBegun::NoReply(_)) if lease.reused && again == Again::Always => freshness = Freshness::New,
                 Err(error) => return Err(error),
             }
         }

@@ -55,6 +55,15 @@ impl Stopper<'_> {
         self.killer.unconfirmed(self.work.step, why)
     }
 
+    /// Looks again after a kill: where something was on its way to begin the program, that may have begun since.
+    pub(super) async fn once_more(&self, first: Kill) -> Kill {
+        sleep(AFTER_LOSS).await;
+        match self.stop().await {
+            Kill::Gone => first,
+            kill => kill,
+        }
+    }
+
     async fn wait_for_news(&self, heard: watch::Receiver<Heard>) {
         let news = until(heard.clone(), |heard| heard != Heard::Nothing);
         if timeout(self.limits.exec, news).await.is_ok() && *heard.borrow() == Heard::Lost {

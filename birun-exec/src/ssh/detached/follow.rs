@@ -18,7 +18,7 @@ use crate::ssh::kill::Killer;
 use crate::ssh::listen::{Cause, Heard, LEAST_LINGER, Talk, both, until};
 use crate::ssh::phase::Phase;
 use crate::ssh::pool::Lease;
-use crate::ssh::run::Site;
+use crate::ssh::run::{Again, Site};
 use crate::ssh::stop::{Stopper, asked_to_stop};
 use crate::ssh::verdict::Verdict;
 
@@ -26,8 +26,12 @@ use crate::ssh::verdict::Verdict;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Longest such wait.
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
-/// So many followers in a row may end without a word that makes sense.
+/// So many followers in a row may end without a word that makes sense …
 const SILENT_FOLLOWERS: u32 = 5;
+/// … for so long: a server that has too much to do, or is just starting, may refuse for a while.
+const GIVE_UP: Duration = Duration::from_secs(600);
+/// How long the output of a run may take that had ended before it was to be stopped.
+const LAST_WORDS: Duration = Duration::from_secs(60);
 /// A server that has been up for longer than a run, but for this, was started before it.
 const BOOT_SLACK: Duration = Duration::from_secs(5);
 
@@ -45,7 +49,11 @@ pub(super) struct Follower<'a> {
     /// Whether nobody listens to the run now, and the output says so.
     away: bool,
     wait: Duration,
+    /// How many followers in a row were of no use, and since when it goes badly.
     silent: u32,
+    trouble: Option<Instant>,
+    /// The run was to be stopped and nothing of it ran any more: it is looked at once, then that is all.
+    last_look: bool,
     /// What was left behind has been ended once.
     cleared: bool,
 }
@@ -68,11 +76,20 @@ struct Visited {
     delivered: bool,
 }
 
+/// What a run was asked.
+#[derive(Clone, Copy)]
+enum Asked {
+    ToLeave,
+    ToStop,
+}
+
 /// What follows from a visit.
 enum Next {
     Ending(Ending),
     /// Another follower goes on.
     Again,
+    /// The run is to be stopped or left.
+    Asked(Asked),
     /// The server is to be looked for again.
     Reconnect(String),
 }
@@ -90,6 +107,8 @@ impl<'a> Follower<'a> {
             away: false,
             wait: FIRST_WAIT,
             silent: 0,
+            trouble: None,
+            last_look: false,
             cleared: false,
         }
     }
@@ -97,35 +116,43 @@ impl<'a> Follower<'a> {
     /// Follows the run to its end; begins it, if it is given what with.
     pub(super) async fn run(mut self, mut bootstrap: Option<&Bootstrap>) -> Ending {
         loop {
-            let name = Name::new();
-            let command = match bootstrap {
-                Some(bootstrap) => texts::start(bootstrap, self.work.step, &name, self.patience()),
-                None => texts::follow(self.work.step, &name, self.patience(), self.places),
+            let next = match self.reach(&mut bootstrap).await {
+                Ok((lease, visit)) => self.visit(lease, visit).await,
+                Err(next) => next,
             };
-            let begun = tokio::select! {
-                biased;
-                ending = self.asked_to_end(bootstrap.is_none()) => return ending,
-                begun = self.site.begin(&command, self.io) => begun,
-            };
-            let next = match begun {
-                Ok((lease, channel)) => {
-                    let input = bootstrap.take().map(Bootstrap::input);
-                    let visit = Visit { channel, feed: Feed::new(self.work.step, name), input };
-                    self.visit(lease, visit).await
-                }
-                Err(error) => self.not_reached(error, bootstrap.is_some()),
-            };
-            match next {
+            let asked = match next {
                 Next::Ending(ending) => return ending,
-                Next::Again => {}
+                Next::Again => None,
+                Next::Asked(asked) => Some(asked),
+                Next::Reconnect(_) if self.last_look => return self.ended_before(),
                 Next::Reconnect(why) => {
                     self.say_away(&why).await;
-                    if let Some(ending) = self.pause().await {
-                        return ending;
-                    }
+                    self.pause().await
                 }
+            };
+            if let Some(asked) = asked
+                && let Some(ending) = self.end(asked, bootstrap.is_none()).await
+            {
+                return ending;
             }
         }
+    }
+
+    /// Has a follower begun on the server.
+    async fn reach<'b>(&mut self, bootstrap: &mut Option<&'b Bootstrap>) -> Result<(Lease, Visit<'b>), Next> {
+        let (name, step) = (Name::new(), self.work.step);
+        let (command, again) = match bootstrap {
+            Some(bootstrap) => (texts::start(bootstrap, step, &name, self.patience()), Again::Unheard),
+            None => (texts::follow(step, &name, self.patience(), self.places), Again::Always),
+        };
+        let begun = tokio::select! {
+            biased;
+            asked = self.asked(), if !self.last_look => return Err(Next::Asked(asked)),
+            begun = self.site.begin(&command, self.io, again) => begun,
+        };
+        let (lease, channel) = begun.map_err(|error| self.not_reached(error, bootstrap.is_some()))?;
+        let input = bootstrap.take().map(Bootstrap::input);
+        Ok((lease, Visit { channel, feed: Feed::new(step, name), input }))
     }
 
     /// How long what the program left behind may hold its output.
@@ -133,51 +160,70 @@ impl<'a> Follower<'a> {
         self.work.grace.max(LEAST_LINGER)
     }
 
-    /// Resolves when the run is to be stopped or left, with what came of that. One that has not begun is
-    /// not left to anyone: nothing of it runs.
-    async fn asked_to_end(&self, begun: bool) -> Ending {
+    /// Resolves when the run is to be stopped or left.
+    async fn asked(&self) -> Asked {
         tokio::select! {
             biased;
-            () = self.io.stop.leave.cancelled() => if begun { Ending::Left } else { Ending::Stopped { kill: Kill::Gone } },
-            () = asked_to_stop(self.io) => {
-                Ending::Stopped { kill: if begun { self.stop_from_afar().await } else { Kill::Gone } }
+            () = self.io.stop.leave.cancelled() => Asked::ToLeave,
+            () = asked_to_stop(self.io) => Asked::ToStop,
+        }
+    }
+
+    /// Leaves or stops a run that nobody listens to now. One that has not begun is not left to anyone:
+    /// nothing of it runs. One of which nothing runs any more may have ended by itself, and its output may
+    /// wait: that is looked for once.
+    async fn end(&mut self, asked: Asked, begun: bool) -> Option<Ending> {
+        match asked {
+            _ if !begun => Some(Ending::Stopped { kill: Kill::Gone }),
+            Asked::ToLeave => Some(Ending::Left),
+            Asked::ToStop => {
+                let killer = Killer { pool: self.site.pool, target: self.site.target };
+                let kill = killer.stop(self.work, self.io, None).await;
+                self.last_look = kill == Kill::Gone;
+                (!self.last_look).then_some(Ending::Stopped { kill })
             }
         }
     }
 
-    /// Ends a run that nobody listens to now.
-    async fn stop_from_afar(&self) -> Kill {
-        let killer = Killer { pool: self.site.pool, target: self.site.target };
-        match killer.stop(self.work, self.io, None).await {
-            Kill::Gone if self.started => Kill::Confirmed,
-            kill => kill,
-        }
+    /// Nothing ran any more when it was to be stopped, and nobody can tell how it ended.
+    const fn ended_before(&self) -> Ending {
+        Ending::Stopped { kill: if self.started { Kill::Confirmed } else { Kill::Gone } }
     }
 
     /// Waits before the server is looked for again.
-    async fn pause(&mut self) -> Option<Ending> {
+    async fn pause(&mut self) -> Option<Asked> {
         let wait = self.wait;
         self.wait = (wait * 2).min(LONGEST_WAIT);
         tokio::select! {
             biased;
-            ending = self.asked_to_end(true) => Some(ending),
+            asked = self.asked() => Some(asked),
             () = sleep(wait) => None,
         }
     }
 
-    fn not_reached(&self, error: NotBegun, is_first: bool) -> Next {
-        if is_first {
-            return Next::Ending(match error {
-                NotBegun::Link(error) => Ending::Unreachable(error),
-                NotBegun::Refused(error) => Ending::NotStarted(error),
-            });
+    fn not_reached(&mut self, error: NotBegun, is_first: bool) -> Next {
+        match error {
+            NotBegun::Link(error) | NotBegun::NoReply(error) if is_first => Next::Ending(Ending::Unreachable(error)),
+            NotBegun::Refused(error) if is_first => Next::Ending(Ending::NotStarted(error)),
+            NotBegun::Refused(error) => self.again(&error.to_string()),
+            NotBegun::Link(error) | NotBegun::NoReply(error) if self.is_away(&error) => {
+                Next::Reconnect(error.to_string())
+            }
+            NotBegun::Link(error) | NotBegun::NoReply(error) => {
+                let detail = format!("{error}, while the program ran");
+                Next::Ending(Ending::Lost { fault: LinkFault::LinkLost, detail })
+            }
         }
-        let error = error.into_error();
-        if is_away(&error) {
-            return Next::Reconnect(error.to_string());
+    }
+
+    /// Whether an error may pass by itself. A server that is just starting refuses sign-ins for a while.
+    fn is_away(&mut self, error: &Error) -> bool {
+        use ErrorCode::{AuthFailed, ConnectFailed, ConnectTimeout, PhaseTimeout, ResolveFailed};
+        match error.code() {
+            ConnectFailed | ConnectTimeout | PhaseTimeout | ResolveFailed => true,
+            AuthFailed => self.trouble.get_or_insert_with(Instant::now).elapsed() < GIVE_UP,
+            _ => false,
         }
-        let detail = format!("{error}, while the program ran");
-        Next::Ending(Ending::Lost { fault: LinkFault::LinkLost, detail })
     }
 
     /// Lets one follower copy output until it ends, or the run is stopped or left.
@@ -205,12 +251,23 @@ impl<'a> Follower<'a> {
             () = may_be_left(io, begins, &talk) => return Err(Ending::Left),
             () = asked_to_stop(io) => {
                 talk.ending.cancel();
-                let (kill, ended) = both(stopper.stop_for_good(talk.heard.subscribe()), listening.as_mut()).await;
-                if ended.is_none() {
-                    // The last of the output is worth waiting for, and no more than that.
-                    let _ended = timeout(site.limits.close, listening).await;
+                let settled = talk.heard.borrow().is_settled();
+                let (first, ended) = both(stopper.stop(), listening.as_mut()).await;
+                // The last of the output is worth waiting for, and no more than that.
+                let patience = if first == Kill::Gone { LAST_WORDS } else { site.limits.close };
+                let ended = match ended {
+                    Some(visited) => Some(visited),
+                    None => timeout(patience, listening.as_mut()).await.ok(),
+                };
+                return match (first, ended) {
+                    // Nothing was there to be ended: it had ended by itself.
+                    (Kill::Gone, Some(visited)) if matches!(visited.word, Some(Word::Exit { .. })) => Ok(visited),
+                    (Kill::Gone, _) => Err(stopper.stop_for_good(talk.heard.subscribe()).await),
+                    // What was seen may have been on its way to begin the program.
+                    (first, _) if !settled => Err(stopper.once_more(first).await),
+                    (first, _) => Err(first),
                 }
-                return Err(Ending::Stopped { kill });
+                .map_err(|kill| Ending::Stopped { kill });
             }
             visited = &mut listening => visited,
         };
@@ -264,7 +321,7 @@ impl<'a> Follower<'a> {
         talk.tell(if cause == Cause::Closed { Heard::Closed } else { Heard::Lost });
         self.started |= feed.is_started();
         if self.places != before {
-            self.silent = 0;
+            (self.silent, self.trouble, self.wait) = (0, None, FIRST_WAIT);
         }
         let (word, delivered) = (feed.word(), self.started || input.is_none() || mouth.is_whole());
         let (start, rest) = feed.end();
@@ -330,10 +387,11 @@ impl<'a> Follower<'a> {
     /// Lets another follower try, unless too many have failed.
     fn again(&mut self, why: &str) -> Next {
         self.silent += 1;
-        if self.silent < SILENT_FOLLOWERS {
+        let since = *self.trouble.get_or_insert_with(Instant::now);
+        if self.silent < SILENT_FOLLOWERS || since.elapsed() < GIVE_UP {
             return Next::Reconnect(format!("nothing follows the run there: {why}"));
         }
-        let detail = format!("{}: {SILENT_FOLLOWERS} times, nothing could follow the run: {why}", self.site.endpoint);
+        let detail = format!("{}: {} times, nothing could follow the run: {why}", self.site.endpoint, self.silent);
         Next::Ending(Ending::Lost { fault: LinkFault::NoExitStatus, detail })
     }
 
@@ -380,7 +438,6 @@ impl<'a> Follower<'a> {
 
     /// The follower has begun: if nobody listened for a while, that is over.
     async fn say_back(&mut self) {
-        self.wait = FIRST_WAIT;
         if std::mem::take(&mut self.away) {
             self.tell(format!("[birun: {} is back]\n", self.site.target.name)).await;
         }
@@ -399,12 +456,6 @@ async fn may_be_left(io: &WorkIo, begins: bool, talk: &Talk) {
     if begins {
         until(talk.heard.subscribe(), Heard::is_settled).await;
     }
-}
-
-/// Whether an error may pass by itself: nothing is wrong but that the server cannot be reached.
-fn is_away(error: &Error) -> bool {
-    use ErrorCode::{ConnectFailed, ConnectTimeout, PhaseTimeout, ResolveFailed};
-    matches!(error.code(), ConnectFailed | ConnectTimeout | PhaseTimeout | ResolveFailed)
 }
 
 fn rebooted() -> Ending {

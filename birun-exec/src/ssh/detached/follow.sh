@@ -1,22 +1,29 @@
 # Follows a detached run, from given places in its output to its end.
 #
 # $1 is the id of the step, $2 a sign that nobody else knows, $3 for how many hundredths of a second
-# processes that were left behind may hold the output, $4 and $5 the places in stdout and stderr.
+# processes that were left behind may hold the output, $4 and $5 the places in stdout and stderr, and $6 the
+# directory, where it is known.
 # Both streams begin with a line under the sign; the last line of stderr is one as well.
-step=$1 sign=$2 patience=$3 uid=$(id -u);
+step=$1 sign=$2 patience=$3 dir=$6;
 say() { printf "birun:%s:%s\n" "$sign" "$1" >&2; };
 printf "birun:%s:begin\n" "$sign"; say begin;
 
 uptime= boot=;
 { read -r uptime rest </proc/uptime; read -r boot </proc/sys/kernel/random/boot_id; } 2>/dev/null;
 gone() { say "gone ${uptime:--}"; exit 0; };
-for dir in ${TMPDIR:+"$TMPDIR/birun-$uid/$step"} "/tmp/birun-$uid/$step" ""; do
-    test -d "$dir" && test -O "$dir" && break;
-done;
-test -n "$dir" && { exec 3<"$dir/stdout" 4<"$dir/stderr"; } 2>/dev/null || gone;
+if test -z "$dir"; then
+    uid=$(id -u);
+    case ${TMPDIR:-} in /*) tmp=$TMPDIR;; *) tmp=;; esac;
+    for dir in ${tmp:+"$tmp/birun-$uid/$step"} "/tmp/birun-$uid/$step" ""; do
+        test -d "$dir" && test -O "$dir" && break;
+    done;
+fi;
+test -n "$dir" && test -r "$dir/stdout" && test -r "$dir/stderr" || gone;
+exec 3<"$dir/stdout" 4<"$dir/stderr";
 seen=$dir/seen.$sign;
-end() { rm -f "$seen".*; say "$1"; exit 0; };
-{ dd bs=1 skip="$4" count=0 <&3 && dd bs=1 skip="$5" count=0 <&4; } >/dev/null 2>&1 || end stuck;
+end() { say "$1"; exit 0; };
+skip() { test "$1" = 0 || dd bs=1 skip="$1" count=0 >/dev/null 2>&1; };
+{ skip "$4" <&3 && skip "$5" <&4; } || end stuck;
 
 # Whether the shell of the program still is the process that wrote its number down.
 born() { shift 19; born=$1; };
@@ -31,28 +38,33 @@ lost() {
     { read -r pid birth its_boot <"$dir/pid"; } 2>/dev/null;
     case $its_boot in "$boot" | - | "") end "dead ${pid:--}";; *) end rebooted;; esac;
 };
-# Whether a stream may have grown since it was copied: in the same instant, it may.
-grew() { if test "$seen.$1" -nt "$dir/$1"; then return 1; fi; };
+# Whether a stream may have grown since it was copied: in the same instant, it may. A clock that was set
+# back hides it, so that every tenth look does not ask.
+grew() { test -s "$dir/$1" || return; test "$((turn % 10))" = 0 && return; if test "$seen.$1" -nt "$dir/$1"; then return 1; fi; };
 
 # Whose child this is: another one's as soon as the connection has ended, and nobody listens any more.
 second() { shift; parent=$1; };
 look_up() { read -r line <"/proc/$$/stat" && second ${line##*) }; };
 parent=; look_up 2>/dev/null; listener=$parent;
 
-nap=2 missing=0 held=0 opening=;
+nap=1 quiet=0 turn=0 missing=0 held=0 told=;
 while :; do
     test -d "$dir" || gone;
-    look_up 2>/dev/null; test "$parent" = "$listener" || { rm -f "$seen".*; exit 0; };
+    look_up 2>/dev/null; test "$parent" = "$listener" || exit 0;
     # The end is looked for before the output is copied, so that what was written before it is copied.
     over=; test -f "$dir/exit" && over=1;
-    test -z "$opening" && test -f "$dir/opening" && { read -r opening <"$dir/opening"; printf "%s\n" "$opening" >&2; };
-    copied=;
+    if test -z "$told" && test -s "$dir/opening"; then
+        told=1; read -r opening <"$dir/opening"; printf "%s\n" "$opening" >&2;
+    fi;
+    copied= turn=$((turn + 1));
     if test -n "$over" || grew stdout; then copied=1; : >"$seen.stdout"; cat <&3 || end stuck; fi;
-    if test -n "$over" || { test -n "$opening" && grew stderr; }; then
+    if test -n "$over$told" && { test -n "$over" || grew stderr; }; then
         copied=1; : >"$seen.stderr"; cat <&4 >&2 || end stuck;
     fi;
-    test -n "$over" && { touch "$dir/seen"; read -r line <"$dir/exit"; end "exit $line"; };
-    if test -n "$copied"; then nap=2; elif test "$nap" -lt 16; then nap=$((nap * 2)); else nap=20; fi;
+    test -n "$over" && { : >"$dir/seen"; read -r line <"$dir/exit"; end "exit $line"; };
+    # Every 10 ms at first and after something was copied, later every 160 ms.
+    quiet=$((quiet + 1)); test -n "$copied" && nap=1 quiet=0;
+    test "$quiet" -gt 8 && test "$nap" -lt 16 && nap=$((nap * 2));
     if test -f "$dir/code"; then
         missing=0 held=$((held + nap)); read -r line <"$dir/code";
         test "$held" -gt "$patience" && end "lingers $line";

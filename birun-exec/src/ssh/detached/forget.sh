@@ -1,3 +1,4 @@
 # Removes what is kept of a detached run. $1 is the id of the step.
 uid=$(id -u);
-for base in ${TMPDIR:+"$TMPDIR"} /tmp; do rm -rf "$base/birun-$uid/$1"; done;
+case ${TMPDIR:-} in /*) tmp=$TMPDIR;; *) tmp=;; esac;
+for base in ${tmp:+"$tmp"} /tmp; do rm -rf "$base/birun-$uid/$1"; done;

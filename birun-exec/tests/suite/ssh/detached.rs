@@ -25,6 +25,7 @@ pub(crate) fn add_to(suite: &mut Suite) {
     suite.test("ssh::detached::what_is_left_goes_on_and_is_taken_up_anywhere", &sshd, left_and_taken_up);
     suite.test("ssh::detached::an_end_that_nobody_saw_is_told_later", &sshd, unseen_end);
     suite.test("ssh::detached::a_stop_finds_what_was_taken_up", &sshd, stop_after_adoption);
+    suite.test("ssh::detached::what_had_ended_before_the_stop_has_its_own_end", &sshd, ended_before_the_stop);
     suite.test("ssh::detached::a_stop_while_the_server_is_away_says_what_to_do", &sshd, stop_while_away);
     suite.test("ssh::detached::a_run_that_is_not_there_is_gone", &sshd, gone);
     suite.test("ssh::detached::a_server_that_was_started_again_is_told", &sshd, rebooted);
@@ -106,7 +107,7 @@ async fn black_hole() {
     let proxy = Proxy::start(server.port(), Fault::Pass).await;
     let (executor, target) = (watchful(), behind(&proxy, server.target()));
     let gate = TempDir::new().unwrap();
-    let body = format!("echo ready; until [ -e {}/go ]; do sleep 0.05; done; echo done", gate.path().display());
+    let body = format!("echo ready; {}; echo done", waits_for(gate.path()));
     let work = detached(&target, &body);
     let mut going = go(&executor, work.clone());
     going.wait_for("ready").await;
@@ -121,10 +122,16 @@ async fn black_hole() {
     forget(&executor, &target, &work).await;
 }
 
+/// Waits for the file `go`, and not for ever: nobody may be there any more to make it.
+fn waits_for(gate: &Path) -> String {
+    let go = gate.join("go");
+    format!("n=0; until [ -e {} ] || [ $n -gt 2000 ]; do n=$((n + 1)); sleep 0.05; done", go.display())
+}
+
 /// A run that goes on when the file `go` appears, left after its first line.
 async fn left(target: &Arc<ServerTarget>, gate: &Path, rest: &str) -> Work {
     let executor = patient();
-    let body = format!("echo ready; echo first >&2; until [ -e {}/go ]; do sleep 0.05; done; {rest}", gate.display());
+    let body = format!("echo ready; echo first >&2; {}; {rest}", waits_for(gate));
     let work = detached(target, &body);
     let mut going = go(&executor, work.clone());
     going.wait_for("ready").await;
@@ -182,6 +189,21 @@ async fn unseen_end() {
         assert!(matches!(&ending, Ending::Signaled { signal } if signal == "TERM"), "{ending:?}");
         assert_eq!(text(&output, Stream::Stdout), "more\n");
     }
+    forget(&executor, &target, &work).await;
+}
+
+async fn ended_before_the_stop() {
+    let server = Sshd::start();
+    let (target, gate) = (Arc::new(server.target()), TempDir::new().unwrap());
+    let work = left(&target, gate.path(), "echo more; exit 4").await;
+    fs::write(gate.path().join("go"), "").unwrap();
+    eventually("the program has ended", || directory(work.step).join("exit").exists()).await;
+    let executor = patient();
+    let going = adopt(&executor, work.clone(), Resume { stdout: 6, stderr: 6, age: Duration::from_secs(1) });
+    going.stop.gracefully.cancel();
+    let (output, ending) = going.finish().await;
+    assert!(matches!(ending, Ending::Exited { code: 4 }), "{ending:?}");
+    assert_eq!(text(&output, Stream::Stdout), "more\n");
     forget(&executor, &target, &work).await;
 }
 
