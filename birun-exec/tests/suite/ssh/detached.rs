@@ -395,8 +395,8 @@ fn placeholder() -> ServerTarget {
 
 /// A program that is this shell, whatever it is called.
 fn shell_program(name: &str, dir: &Path) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap();
-    let program = std::env::split_paths(&path).map(|path| path.join(name)).find(|path| path.exists()).unwrap();
+    let program = ["/bin", "/usr/bin"].map(|dir| Path::new(dir).join(name)).into_iter().find(|path| path.exists());
+    let program = program.unwrap();
     let link = dir.join("sh");
     symlink(program, &link).unwrap();
     link
@@ -462,7 +462,7 @@ async fn remove_itself() {
     let tools = dir.path().join("bin");
     fs::create_dir(&tools).unwrap();
     symlink("/bin/true", tools.join("sleep")).unwrap();
-    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let path = format!("{}:/usr/bin:/bin", tools.display());
     let (output, step) = run_text("echo hi", Path::new("/bin/sh"), dir.path(), Some(Path::new(&path)));
     assert!(words(&output).1.ends_with("exit 0 - 3 0\n"), "{output:?}");
     let kept = dir.path().join(format!("birun-{}", own_uid())).join(step.to_string());
