@@ -16,7 +16,7 @@ use crate::leftover::remark;
 use crate::ssh::channel::{Channel, Exit, NotBegun, NotSent, Said};
 use crate::ssh::kill::Killer;
 use crate::ssh::listen::{Cause, Heard, LEAST_LINGER, Talk, both, until};
-use crate::ssh::phase::Phase;
+use crate::ssh::phase::{Endpoint, Phase, timed_out};
 use crate::ssh::pool::Lease;
 use crate::ssh::run::{Again, Site};
 use crate::ssh::stop::{Stopper, asked_to_stop};
@@ -254,7 +254,11 @@ impl<'a> Follower<'a> {
                 let settled = talk.heard.borrow().is_settled();
                 let (first, ended) = both(stopper.stop(), listening.as_mut()).await;
                 // The last of the output is worth waiting for, and no more than that.
-                let patience = if first == Kill::Gone { LAST_WORDS } else { site.limits.close };
+                let patience = match first {
+                    Kill::Gone if begins && !settled => Duration::ZERO,
+                    Kill::Gone => LAST_WORDS,
+                    _ => site.limits.close,
+                };
                 let ended = match ended {
                     Some(visited) => Some(visited),
                     None => timeout(patience, listening.as_mut()).await.ok(),
@@ -399,7 +403,7 @@ impl<'a> Follower<'a> {
     async fn clear(&mut self, code: i32) -> Next {
         if std::mem::replace(&mut self.cleared, true) {
             let limit = self.patience();
-            let error = crate::ssh::phase::timed_out(self.site.endpoint, Phase::Close, limit);
+            let error = timed_out(self.site.endpoint, Phase::Close, limit);
             let detail = format!("{error}, after exit status {code}");
             return Next::Ending(Ending::Lost { fault: LinkFault::LinkLost, detail });
         }
@@ -464,7 +468,7 @@ fn rebooted() -> Ending {
 }
 
 /// The shell that was to run the program ended without a word.
-fn silent(endpoint: &crate::ssh::phase::Endpoint, code: i32) -> Error {
+fn silent(endpoint: &Endpoint, code: i32) -> Error {
     let message = format!("{endpoint}: the shell did not start the script (exit status {code})");
     Error::new(ErrorCode::SpawnFailed, message).with_hint("its own words are in the output")
 }

@@ -1,6 +1,6 @@
 # Follows a detached run, from given places in its output to its end.
 #
-# $1 is the id of the step, $2 a sign that nobody else knows, $3 for how many hundredths of a second
+# $1 is the id of the step, $2 a sign that no output holds by chance, $3 for how many hundredths of a second
 # processes that were left behind may hold the output, $4 and $5 the places in stdout and stderr, and $6 the
 # directory, where it is known.
 # Both streams begin with a line under the sign; the last line of stderr is one as well.
@@ -38,9 +38,12 @@ lost() {
     { read -r pid birth its_boot <"$dir/pid"; } 2>/dev/null;
     case $its_boot in "$boot" | - | "") end "dead ${pid:--}";; *) end rebooted;; esac;
 };
-# Whether a stream may have grown since it was copied: in the same instant, it may. A clock that was set
-# back hides it, so that every tenth look does not ask.
-grew() { test -s "$dir/$1" || return; test "$((turn % 10))" = 0 && return; if test "$seen.$1" -nt "$dir/$1"; then return 1; fi; };
+# Whether a stream may have grown since it was copied: in the same instant, it may.
+grew() { test -s "$dir/$1" || return; if test "$seen.$1" -nt "$dir/$1"; then return 1; fi; };
+# A full disk must not end this shell, as it would where a special builtin cannot redirect.
+stamp() { { true >"$1"; } 2>/dev/null; };
+copy_stdout() { stamp "$seen.stdout"; cat <&3 || end stuck; };
+copy_stderr() { stamp "$seen.stderr"; cat <&4 >&2 || end stuck; };
 
 # Whose child this is: another one's as soon as the connection has ended, and nobody listens any more.
 second() { shift; parent=$1; };
@@ -56,12 +59,11 @@ while :; do
     if test -z "$told" && test -s "$dir/opening"; then
         told=1; read -r opening <"$dir/opening"; printf "%s\n" "$opening" >&2;
     fi;
-    copied= turn=$((turn + 1));
-    if test -n "$over" || grew stdout; then copied=1; : >"$seen.stdout"; cat <&3 || end stuck; fi;
-    if test -n "$over$told" && { test -n "$over" || grew stderr; }; then
-        copied=1; : >"$seen.stderr"; cat <&4 >&2 || end stuck;
-    fi;
-    test -n "$over" && { : >"$dir/seen"; read -r line <"$dir/exit"; end "exit $line"; };
+    # A clock that was set back hides that a stream has grown: every tenth look copies without asking.
+    copied= turn=$((turn + 1)) anyway=$over; test "$((turn % 10))" = 0 && anyway=1;
+    if grew stdout; then copied=1; copy_stdout; elif test -n "$anyway"; then copy_stdout; fi;
+    if test -z "$over$told"; then :; elif grew stderr; then copied=1; copy_stderr; elif test -n "$anyway"; then copy_stderr; fi;
+    test -n "$over" && { stamp "$dir/seen"; read -r line <"$dir/exit"; end "exit $line"; };
     # Every 10 ms at first and after something was copied, later every 160 ms.
     quiet=$((quiet + 1)); test -n "$copied" && nap=1 quiet=0;
     test "$quiet" -gt 8 && test "$nap" -lt 16 && nap=$((nap * 2));

@@ -9,7 +9,7 @@ setsid=; test -f "$dir/no-setsid" || setsid=setsid;
 # Keeps one stream in a file. Beyond 256 MiB, or where the disk is full, it is read on and thrown away.
 keep() {
     ( ulimit -c 0; (ulimit -f 524288) && ulimit -f 524288; exec cat >>"$dir/$1" ) 2>/dev/null && return;
-    : >"$dir/$1.cut";
+    { true >"$dir/$1.cut"; } 2>/dev/null;
     exec cat >/dev/null;
 };
 

@@ -153,6 +153,15 @@ fn any_process(is_so: impl Fn(&str) -> bool) -> bool {
     lines.flatten().any(|line| is_so(&String::from_utf8_lossy(&line)))
 }
 
+/// A run that has ended since it was left.
+async fn ended_alone(target: &Arc<ServerTarget>, rest: &str) -> Work {
+    let gate = TempDir::new().unwrap();
+    let work = left(target, gate.path(), rest).await;
+    fs::write(gate.path().join("go"), "").unwrap();
+    eventually("the program has ended", || directory(work.step).join("exit").exists()).await;
+    work
+}
+
 async fn left_and_taken_up() {
     let server = Sshd::start();
     let (target, gate) = (Arc::new(server.target()), TempDir::new().unwrap());
@@ -177,11 +186,8 @@ async fn left_and_taken_up() {
 
 async fn unseen_end() {
     let server = Sshd::start();
-    let (target, gate) = (Arc::new(server.target()), TempDir::new().unwrap());
-    let work = left(&target, gate.path(), "echo more; kill -TERM $$").await;
-    fs::write(gate.path().join("go"), "").unwrap();
-    eventually("the program has ended", || directory(work.step).join("exit").exists()).await;
-    let executor = patient();
+    let (target, executor) = (Arc::new(server.target()), patient());
+    let work = ended_alone(&target, "echo more; kill -TERM $$").await;
     // As often as it is asked: nobody knows whether an answer was written down.
     for _ in 0..2 {
         let from = Resume { stdout: 6, stderr: 6, age: Duration::from_secs(1) };
@@ -194,11 +200,8 @@ async fn unseen_end() {
 
 async fn ended_before_the_stop() {
     let server = Sshd::start();
-    let (target, gate) = (Arc::new(server.target()), TempDir::new().unwrap());
-    let work = left(&target, gate.path(), "echo more; exit 4").await;
-    fs::write(gate.path().join("go"), "").unwrap();
-    eventually("the program has ended", || directory(work.step).join("exit").exists()).await;
-    let executor = patient();
+    let (target, executor) = (Arc::new(server.target()), patient());
+    let work = ended_alone(&target, "echo more; exit 4").await;
     let going = adopt(&executor, work.clone(), Resume { stdout: 6, stderr: 6, age: Duration::from_secs(1) });
     going.stop.gracefully.cancel();
     let (output, ending) = going.finish().await;
